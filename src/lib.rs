@@ -1,0 +1,2 @@
+//! Cisco's Certificate Authority Proxy Function (CAPF) for Kubernetes.
+#![forbid(unsafe_code)]
