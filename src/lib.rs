@@ -1,2 +1,6 @@
 //! Cisco's Certificate Authority Proxy Function (CAPF) for Kubernetes.
 #![forbid(unsafe_code)]
+
+pub mod api;
+pub mod crds;
+pub mod pki;

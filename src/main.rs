@@ -1,1 +1,3 @@
-fn main() {}
+fn main() {
+    for crd in capf::crds::all() { println!("---\n{}", capf::crds::yaml(&crd)); }
+}

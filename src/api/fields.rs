@@ -1,0 +1,196 @@
+//! Field types that several kinds share, in the words of Table 4-5.
+
+use jiff::Timestamp;
+use kube::KubeSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use crate::pki::{Curve, KeyKind, RsaBits};
+
+/// Schema of an RFC 3339 date and time.
+pub(crate) fn date_time(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "format": "date-time", "maxLength": 64})
+}
+
+/// Schema of an optional RFC 3339 date and time.
+pub(crate) fn optional_date_time(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "string", "format": "date-time", "maxLength": 64, "nullable": true})
+}
+
+/// Name of an object in the same namespace (RFC 1123 subdomain).
+pub type Name = String;
+
+/// Names an object in the same namespace; nothing refers across a namespace.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectReference {
+    /// Name of the object.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: Name,
+}
+
+/// Certificate Operation of Table 4-5.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+pub enum CertificateOperationKind {
+    /// No certificate operation is wanted; cancels one that is pending.
+    #[default]
+    NoPendingOperation,
+    /// Installs a new or upgrades an existing locally significant certificate in the phone.
+    InstallUpgrade,
+    /// Deletes the locally significant certificate that exists in the phone, never the MIC.
+    Delete,
+    /// Retrieves the LSC and the MIC so that they can be viewed.
+    Troubleshoot,
+}
+
+impl CertificateOperationKind {
+    /// The words of the phone window, as in "Install/Upgrade pending".
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::NoPendingOperation => "No Pending Operation",
+            Self::InstallUpgrade => "Install/Upgrade",
+            Self::Delete => "Delete",
+            Self::Troubleshoot => "Troubleshoot",
+        }
+    }
+}
+
+/// Authentication Mode of Table 4-5: how the phone proves itself to CAPF.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+pub enum AuthenticationMode {
+    /// Only when the user enters the authentication string on the phone.
+    ByAuthenticationString,
+    /// Without any proof. No security: only where the proxy's `permitNullString` allows it.
+    ByNullString,
+    /// By the LSC if the phone holds one, else by its MIC.
+    ByExistingCertificatePrecedenceToLSC,
+    /// By the MIC if the phone holds one, else by its LSC.
+    ByExistingCertificatePrecedenceToMIC,
+}
+
+impl AuthenticationMode {
+    /// The words of the phone window.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::ByAuthenticationString => "By Authentication String",
+            Self::ByNullString => "By Null String",
+            Self::ByExistingCertificatePrecedenceToLSC => "By Existing Certificate (Precedence to LSC)",
+            Self::ByExistingCertificatePrecedenceToMIC => "By Existing Certificate (Precedence to MIC)",
+        }
+    }
+}
+
+/// Family of a key pair.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+pub enum KeyType {
+    /// RSA; sizes 512, 1024, 2048, 3072, 4096.
+    RSA,
+    /// Elliptic curve; sizes 256, 384 and 521 stand for P-256, P-384 and P-521.
+    EC,
+}
+
+/// A key type and size that do not go together.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("keySize {size} is not a size of keyType {key_type:?}: choose one of {choices}")]
+pub struct ResolveKeyError {
+    key_type: KeyType,
+    size: u16,
+    choices: &'static str,
+}
+
+/// The kind of key that a type and a size, as written, stand for. Unwritten: RSA, and 2048 or P-256.
+///
+/// The source defaults to RSA 1024; 2048 here, because SHA-256 certificates over 1024-bit keys are refused by
+/// today's TLS stacks and every phone that still receives firmware makes 2048-bit keys.
+///
+/// # Errors
+/// When the size is none of the type's; the CRD refuses such a manifest before.
+pub fn resolve_key(key_type: Option<KeyType>, size: Option<u16>) -> Result<KeyKind, ResolveKeyError> {
+    let key_type = key_type.unwrap_or(KeyType::RSA);
+    match (key_type, size) {
+        (KeyType::RSA, Some(512)) => Ok(KeyKind::Rsa(RsaBits::B512)),
+        (KeyType::RSA, Some(1024)) => Ok(KeyKind::Rsa(RsaBits::B1024)),
+        (KeyType::RSA, None | Some(2048)) => Ok(KeyKind::Rsa(RsaBits::B2048)),
+        (KeyType::RSA, Some(3072)) => Ok(KeyKind::Rsa(RsaBits::B3072)),
+        (KeyType::RSA, Some(4096)) => Ok(KeyKind::Rsa(RsaBits::B4096)),
+        (KeyType::EC, None | Some(256)) => Ok(KeyKind::Ec(Curve::P256)),
+        (KeyType::EC, Some(384)) => Ok(KeyKind::Ec(Curve::P384)),
+        (KeyType::EC, Some(521)) => Ok(KeyKind::Ec(Curve::P521)),
+        (KeyType::RSA, Some(size)) => {
+            Err(ResolveKeyError { key_type, size, choices: "512, 1024, 2048, 3072, 4096" })
+        }
+        (KeyType::EC, Some(size)) => Err(ResolveKeyError { key_type, size, choices: "256, 384, 521" }),
+    }
+}
+
+/// Where the authentication string comes from.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.secretRef) != (has(self.generate) && self.generate)")
+        .message("authenticationString: give either secretRef or generate: true")
+)]
+pub struct AuthenticationStringSource {
+    /// A Secret of type `capf.dev/authentication-string` whose key `authenticationString` holds 4 to 10 digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<ObjectReference>,
+    /// Generate String: CAPF makes 10 digits in a Secret of its own, named in status, and deletes it after use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generate: Option<bool>,
+}
+
+/// Who asked for an operation.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum RequestedBy {
+    /// The controller, because the Phone's spec asks for it.
+    Phone,
+    /// A person, who applied the operation.
+    Person,
+    /// A bulk rollout.
+    Rollout,
+    /// Renewal before the LSC ends.
+    Renewal,
+}
+
+/// What is known of a phone's locally significant certificate.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LscSummary {
+    /// Serial number in lower-case hexadecimal.
+    #[schemars(length(max = 48))]
+    pub serial_number: String,
+    /// SHA-256 of the certificate (DER) in lower-case hexadecimal.
+    #[schemars(length(max = 64))]
+    pub sha256_fingerprint: String,
+    /// SHA-256 of the SPKI (DER) in lower-case hexadecimal.
+    #[schemars(length(max = 64))]
+    pub public_key_sha256: String,
+    /// Distinguished name of the issuer.
+    #[schemars(length(max = 512))]
+    pub issuer: String,
+    /// Start of validity.
+    #[schemars(schema_with = "date_time")]
+    pub not_before: Timestamp,
+    /// End of validity.
+    #[schemars(schema_with = "date_time")]
+    pub not_after: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unwritten_key_is_rsa_2048_and_a_written_type_alone_takes_its_smallest_modern_size() {
+        assert_eq!(resolve_key(None, None).unwrap(), KeyKind::Rsa(RsaBits::B2048));
+        assert_eq!(resolve_key(Some(KeyType::EC), None).unwrap(), KeyKind::Ec(Curve::P256));
+    }
+
+    #[test]
+    fn a_size_of_the_other_type_is_refused_with_the_choices() {
+        let error = resolve_key(Some(KeyType::EC), Some(2048)).unwrap_err().to_string();
+        assert!(error.contains("256, 384, 521"), "{error}");
+    }
+}

@@ -1,0 +1,46 @@
+//! The resources people write and read: group `capf.dev`, version `v1alpha1`.
+//!
+//! Doc comments in this module become the descriptions in the CRDs, so they are written for the person who
+//! runs `kubectl explain`. Words are those of the source (Tables 4-3, 4-4 and 4-5).
+//!
+//! # Guarantees
+//! A value that the API server accepted satisfies every rule stated here: schema bounds, CEL rules, and
+//! forward-only phases. Code behind this module does not check them again.
+
+mod conditions;
+mod fields;
+mod operation;
+mod phone;
+mod proxy;
+mod reason;
+
+pub use conditions::{Condition, ConditionStatus, ConditionType, Conditions};
+pub use fields::{
+    AuthenticationMode, AuthenticationStringSource, CertificateOperationKind, KeyType, LscSummary, Name,
+    ObjectReference, RequestedBy, ResolveKeyError, resolve_key,
+};
+pub use operation::{
+    Attempts, CertificateOperation, CertificateOperationSpec, CertificateOperationStatus, IssuedCertificateStatus,
+    Phase,
+};
+pub use phone::{ArmedOperation, LscState, Phone, PhoneSpec, PhoneStatus, Written};
+pub use proxy::{
+    CertificateAuthorityProxy, CertificateAuthorityProxySpec, CertificateAuthorityProxyStatus, CertificateIssuer,
+    CertificateSubject, EndpointLimits, PhoneDefaults, Placement, PublishedCertificate,
+};
+pub use reason::Reason;
+
+/// API group of every kind; the only place it is named in code (attributes need literals, a test compares them).
+pub const GROUP: &str = "capf.dev";
+/// API version of every kind.
+pub const VERSION: &str = "v1alpha1";
+/// Field manager of the reconciling loops.
+pub const LOOPS_MANAGER: &str = "capf-controller";
+/// Field manager of the three questions.
+pub const QUESTIONS_MANAGER: &str = "capf-questions";
+/// Type of the Secrets that hold an authentication string; a Secret of any other type is never read as one.
+pub const AUTHENTICATION_STRING_TYPE: &str = "capf.dev/authentication-string";
+/// Key, in such a Secret, of the 4 to 10 digits.
+pub const AUTHENTICATION_STRING_KEY: &str = "authenticationString";
+/// Label on every object made for a proxy; its value is the proxy's name.
+pub const PROXY_LABEL: &str = "capf.dev/proxy";

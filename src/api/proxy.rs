@@ -1,0 +1,296 @@
+//! `CertificateAuthorityProxy`: the service, with the source's service and enterprise parameters (Tables 4-3, 4-4).
+
+use jiff::Timestamp;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Condition;
+use super::fields::{AuthenticationMode, KeyType, date_time};
+
+/// The Certificate Authority Proxy Function. Creating one activates CAPF: its key pairs are made, its
+/// certificates published and its endpoints given what they need.
+#[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[kube(
+    group = "capf.dev",
+    version = "v1alpha1",
+    kind = "CertificateAuthorityProxy",
+    plural = "certificateauthorityproxies",
+    shortname = "capf",
+    category = "capf-all",
+    namespaced,
+    status = "CertificateAuthorityProxyStatus",
+    derive = "PartialEq",
+    doc = "The Certificate Authority Proxy Function: its service and enterprise parameters.",
+    validation = Rule::new("size(self.metadata.name) <= 40")
+        .message("metadata.name: at most 40 characters, because the names of its Secrets are made from it"),
+    printcolumn(name = "Service", type_ = "string", json_path = ".status.serviceCertificate.commonName"),
+    printcolumn(name = "Issuer", type_ = "string", json_path = ".status.issuerCertificate.commonName"),
+    printcolumn(name = "Port", type_ = "integer", json_path = ".spec.phonePort"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "CTL Update", type_ = "string", json_path = ".status.conditions[?(@.type==\"CTLUpdateRequired\")].status", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(
+        "!has(self.keonJurisdictionID) && !has(self.scepPort) && !has(self.certificateAuthorityAddress)"
+    ).message("keonJurisdictionID, scepPort, certificateAuthorityAddress: belong to certificate issuers that this version does not support; remove them"),
+    validation = Rule::new(
+        "!has(self.keySize) || ((!has(self.keyType) || self.keyType == 'RSA') ? \
+         self.keySize in [2048, 3072, 4096] : self.keySize in [256, 384, 521])"
+    ).message("keySize: CAPF's own keys must be 2048, 3072 or 4096 for keyType RSA, or 256, 384 or 521 for keyType EC")
+)]
+pub struct CertificateAuthorityProxySpec {
+    /// Certificate Issuer: the entity that issues the locally significant certificates. After a change the CTL
+    /// file must be updated.
+    #[serde(default)]
+    #[x_kube(validation = Rule::new("self == 'CAPF'").message("certificateIssuer: this version supports CAPF only"))]
+    pub certificate_issuer: CertificateIssuer,
+    /// Keon Jurisdiction ID. Refused until that issuer is supported.
+    #[serde(default, rename = "keonJurisdictionID", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 128))]
+    pub keon_jurisdiction_id: Option<String>,
+    /// SCEP Port Number. Refused until that issuer is supported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65_535))]
+    pub scep_port: Option<u16>,
+    /// Certificate Authority Address. Refused until such an issuer is supported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub certificate_authority_address: Option<String>,
+    /// Duration of Certificate Validity (years) of LSCs, cut to the end of the issuer's own certificate.
+    #[serde(default = "five")]
+    #[schemars(range(min = 1, max = 20))]
+    pub certificate_validity_years: u16,
+    /// Family of CAPF's own keys. Takes effect when keys are made: at activation and with `certificateRevision`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_type: Option<KeyType>,
+    /// Key Size (bits) of CAPF's own keys; 2048 for RSA and 256 for EC when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 256, max = 4096))]
+    pub key_size: Option<u16>,
+    /// Maximum Allowable Time for Key Generation (minutes): for CAPF's own keys, and for a phone's.
+    #[serde(default = "thirty")]
+    #[schemars(range(min = 1, max = 120))]
+    pub maximum_key_generation_minutes: u16,
+    /// Maximum Allowable Attempts for Key Generation: for CAPF's own keys, and for a phone's.
+    #[serde(default = "three")]
+    #[schemars(range(min = 1, max = 10))]
+    pub maximum_key_generation_attempts: u16,
+    /// CAPF Phone Port: the TCP port that phones connect to.
+    #[serde(default = "phone_port")]
+    #[schemars(range(min = 1, max = 65_535))]
+    pub phone_port: u16,
+    /// CAPF Operation Expires in (days), for runs that are started from now on.
+    #[serde(default = "ten")]
+    #[schemars(range(min = 1, max = 365))]
+    pub operation_expires_in_days: u16,
+    /// Whether phones may be enrolled By Null String. It is no proof at all: whoever reaches the port and names
+    /// a waiting phone gets its certificate. For closed networks only.
+    #[serde(default)]
+    pub permit_null_string: bool,
+    /// Wrong authentication strings after which an operation is `LockedOut`.
+    #[serde(default = "three")]
+    #[schemars(range(min = 1, max = 10))]
+    pub maximum_authentication_attempts: u16,
+    /// Names put into every LSC after the device name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_subject: Option<CertificateSubject>,
+    /// What a Phone means that leaves a setting out. Resolved when a run starts; a change starts nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phone_defaults: Option<PhoneDefaults>,
+    /// Arms nothing new, for restores and rebuilds from Git. Operations that are armed go on.
+    #[serde(default)]
+    pub suspend: bool,
+    /// A higher number makes CAPF's own keys and certificates anew. The phones' CTL must be updated afterwards.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 2_147_483_647))]
+    pub certificate_revision: i64,
+    /// Common name (`CAPF-` and eight hex digits) of the service certificate in the phones' CTL file. While it is
+    /// not the published one, `CTLUpdateRequired` is True.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub ctl_certificate: Option<String>,
+    /// Where the endpoints run.
+    #[serde(default)]
+    #[x_kube(
+        validation = Rule::new("self == 'External'")
+            .message("placement: InCluster endpoints are not supported by this version; write External and run `capf endpoint` with the files of `capf endpoint-bundle`")
+    )]
+    pub placement: Placement,
+    /// Bounds on what callers may cost an endpoint.
+    #[serde(default)]
+    pub limits: EndpointLimits,
+}
+
+fn three() -> u16 {
+    3
+}
+fn five() -> u16 {
+    5
+}
+fn ten() -> u16 {
+    10
+}
+fn thirty() -> u16 {
+    30
+}
+fn phone_port() -> u16 {
+    3804
+}
+
+/// Who signs LSCs.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum CertificateIssuer {
+    /// CAPF itself, with the issuer key of this proxy.
+    #[default]
+    CAPF,
+    /// Microsoft Certificate Services over SCEP.
+    MicrosoftCertificateServices,
+    /// Keon over SCEP.
+    Keon,
+}
+
+/// Where endpoints run.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum Placement {
+    /// As pods that the controller keeps.
+    #[default]
+    InCluster,
+    /// Outside the cluster, near the phones, with the bundle that `capf endpoint-bundle` exports.
+    External,
+}
+
+/// O, OU, L, ST and C of every LSC.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateSubject {
+    /// Organization (O).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub organization: Option<String>,
+    /// Organizational unit (OU).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub organizational_unit: Option<String>,
+    /// Locality (L).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub locality: Option<String>,
+    /// State or province (ST).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub state: Option<String>,
+    /// Country (C), two letters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 2), regex(pattern = r"^[A-Z]{2}$"))]
+    pub country: Option<String>,
+}
+
+/// Defaults for settings that a Phone leaves out.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new(
+        "!has(self.keySize) || ((!has(self.keyType) || self.keyType == 'RSA') ? \
+         self.keySize in [512, 1024, 2048, 3072, 4096] : self.keySize in [256, 384, 521])"
+    ).message("keySize: must be 512, 1024, 2048, 3072 or 4096 for keyType RSA, or 256, 384 or 521 for keyType EC")
+)]
+pub struct PhoneDefaults {
+    /// Authentication Mode; ByAuthenticationString when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(
+        validation = Rule::new("self in ['ByAuthenticationString', 'ByNullString']")
+            .message("authenticationMode: this version supports ByAuthenticationString and ByNullString")
+    )]
+    pub authentication_mode: Option<AuthenticationMode>,
+    /// Key family; RSA when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_type: Option<KeyType>,
+    /// Key Size (bits); 2048 for RSA and 256 for EC when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 256, max = 4096))]
+    pub key_size: Option<u16>,
+}
+
+/// Bounds on what callers may cost. The table in ARCHITECTURE.md lists them with those that are fixed.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointLimits {
+    /// Connections open at once at one endpoint; further ones are closed unanswered.
+    #[serde(default = "connections")]
+    #[schemars(range(min = 16, max = 60_000))]
+    pub connections: u32,
+    /// Seconds within which the TLS handshake must be done.
+    #[serde(default = "five")]
+    #[schemars(range(min = 1, max = 10))]
+    pub handshake_seconds: u16,
+    /// Seconds within which the phone must answer, key generation excepted.
+    #[serde(default = "thirty")]
+    #[schemars(range(min = 5, max = 120))]
+    pub answer_seconds: u16,
+    /// Wrong authentication strings that one controller replica checks and writes down a second, all phones together.
+    #[serde(default = "ten")]
+    #[schemars(range(min = 1, max = 100))]
+    pub wrong_strings_per_second: u16,
+}
+
+fn connections() -> u32 {
+    12_000
+}
+
+impl Default for EndpointLimits {
+    fn default() -> Self {
+        Self {
+            connections: connections(),
+            handshake_seconds: five(),
+            answer_seconds: thirty(),
+            wrong_strings_per_second: ten(),
+        }
+    }
+}
+
+/// What has become of the proxy. Written by the controller only.
+#[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("default" = {"observedGeneration": -1}))]
+pub struct CertificateAuthorityProxyStatus {
+    /// The generation of the spec that was acted on; -1 before the first.
+    #[serde(default)]
+    pub observed_generation: i64,
+    /// The certificate that 3804 presents and that the phones' CTL must hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_certificate: Option<PublishedCertificate>,
+    /// The certificate that signs LSCs, for servers that verify them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer_certificate: Option<PublishedCertificate>,
+    /// The ConfigMap with `CAPF.cer` (DER), `<common name>.0` (PEM) and `issuer.pem`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub certificates_config_map: Option<String>,
+    /// The Secret that endpoints mount.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub endpoint_secret: Option<String>,
+    /// `Ready`, `Stalled`, `CTLUpdateRequired`, `KeySizeDiffers`, `CredentialExpiring`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub conditions: Vec<Condition>,
+}
+
+/// A certificate of CAPF's own, as published.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PublishedCertificate {
+    /// Common name.
+    #[schemars(length(max = 64))]
+    pub common_name: String,
+    /// SHA-256 of the certificate (DER) in lower-case hexadecimal.
+    #[schemars(length(max = 64))]
+    pub sha256_fingerprint: String,
+    /// End of validity.
+    #[schemars(schema_with = "date_time")]
+    pub not_after: Timestamp,
+}
