@@ -2,5 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod authority;
+pub mod controller;
 pub mod crds;
+pub mod domain;
 pub mod pki;

@@ -14,6 +14,7 @@ mod phone;
 mod proxy;
 mod reason;
 
+pub(crate) use conditions::bounded;
 pub use conditions::{Condition, ConditionStatus, ConditionType, Conditions};
 pub use fields::{
     AuthenticationMode, AuthenticationStringSource, CertificateOperationKind, KeyType, LscSummary, Name,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fields::{
     AuthenticationMode, AuthenticationStringSource, CertificateOperationKind, KeyType, LscSummary, ObjectReference,
-    optional_date_time,
+    RequestedBy, optional_date_time,
 };
 use super::{Condition, Phase};
 
@@ -208,6 +208,8 @@ pub struct ArmedOperation {
     pub certificate_operation: CertificateOperationKind,
     /// How the phone proves itself.
     pub authentication_mode: AuthenticationMode,
+    /// Who asked for it.
+    pub requested_by: RequestedBy,
     /// Where it stands; Pending stands for InProgress too.
     pub phase: Phase,
     /// Why it failed; absent otherwise.

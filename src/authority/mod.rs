@@ -1,0 +1,3 @@
+//! The three questions: asked by endpoints, answered by every controller replica.
+pub mod bundle;
+pub mod questions;

@@ -1,0 +1,3 @@
+//! Gather, decide, act.
+pub mod queue;
+pub mod world;

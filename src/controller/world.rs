@@ -1,0 +1,357 @@
+//! What this replica knows of the API server: the objects of the three kinds, fed by watches and by the answers
+//! to our own writes, whichever is newer.
+//!
+//! # Assumptions
+//! Resource versions of one kind grow as numbers, which Kubernetes promises since 1.35 and has always kept to.
+//! An answer to a write of ours is thereby never overwritten by an older watch event.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use kube::Resource;
+use kube::runtime::watcher::Event;
+use tokio::sync::broadcast;
+
+use crate::api::{CertificateAuthorityProxy, CertificateOperation, Phone};
+
+/// Namespace and name.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ObjectKey {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl ObjectKey {
+    /// A key from its parts.
+    #[must_use]
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// The key of an object.
+    #[must_use]
+    pub fn of(object: &impl Resource) -> Self {
+        let meta = object.meta();
+        Self::new(meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// What a change concerns: a unit of work for the loops.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum WorkKey {
+    /// A phone together with its operations.
+    Phone(ObjectKey),
+    /// A proxy.
+    Proxy(ObjectKey),
+}
+
+/// Objects of one kind.
+struct Table<K> {
+    objects: HashMap<ObjectKey, Arc<K>>,
+    /// The keys and the newest version seen since the watch began to list anew.
+    listing: Option<(BTreeSet<ObjectKey>, u64)>,
+    listed: bool,
+}
+
+impl<K> Default for Table<K> {
+    fn default() -> Self {
+        Self { objects: HashMap::new(), listing: None, listed: false }
+    }
+}
+
+fn version(object: &impl Resource) -> u64 {
+    // A version that is no number sorts first: the newest event then always wins, as in any other cache.
+    object.meta().resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0)
+}
+
+impl<K: Resource> Table<K> {
+    /// Takes a watch event; returns the objects that changed or went.
+    fn event(&mut self, event: Event<K>) -> Vec<Arc<K>> {
+        match event {
+            Event::Apply(object) => self.upsert(object).into_iter().collect(),
+            Event::Delete(object) => self.remove(&object).into_iter().collect(),
+            Event::Init => {
+                self.listing = Some((BTreeSet::new(), 0));
+                Vec::new()
+            }
+            Event::InitApply(object) => {
+                if let Some((seen, newest)) = &mut self.listing {
+                    seen.insert(ObjectKey::of(&object));
+                    *newest = (*newest).max(version(&object));
+                }
+                self.upsert(object).into_iter().collect()
+            }
+            Event::InitDone => {
+                self.listed = true;
+                let Some((seen, newest)) = self.listing.take() else { return Vec::new() };
+                let gone: Vec<_> = self
+                    .objects
+                    .iter()
+                    .filter(|(key, object)| !seen.contains(*key) && version(object.as_ref()) <= newest)
+                    .map(|(key, _)| key.clone())
+                    .collect();
+                gone.iter().filter_map(|key| self.objects.remove(key)).collect()
+            }
+        }
+    }
+
+    fn upsert(&mut self, mut object: K) -> Option<Arc<K>> {
+        let key = ObjectKey::of(&object);
+        if self.objects.get(&key).is_some_and(|known| version(known.as_ref()) > version(&object)) {
+            return None;
+        }
+        // Nobody asks for them, and they are a third of an object.
+        object.meta_mut().managed_fields = None;
+        let object = Arc::new(object);
+        self.objects.insert(key, Arc::clone(&object));
+        Some(object)
+    }
+
+    fn remove(&mut self, object: &K) -> Option<Arc<K>> {
+        let key = ObjectKey::of(object);
+        if self.objects.get(&key).is_some_and(|known| version(known.as_ref()) > version(object)) {
+            return None;
+        }
+        self.objects.remove(&key)
+    }
+}
+
+#[derive(Default)]
+struct Tables {
+    proxies: Table<CertificateAuthorityProxy>,
+    phones: Table<Phone>,
+    operations: Table<CertificateOperation>,
+    /// Names of the operations of each phone, whether or not there is such a phone.
+    by_phone: HashMap<ObjectKey, BTreeSet<String>>,
+}
+
+/// See the module.
+pub struct World {
+    tables: RwLock<Tables>,
+    changes: broadcast::Sender<WorkKey>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self { tables: RwLock::default(), changes: broadcast::channel(65_536).0 }
+    }
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tables = self.read();
+        f.debug_struct("World")
+            .field("proxies", &tables.proxies.objects.len())
+            .field("phones", &tables.phones.objects.len())
+            .field("operations", &tables.operations.objects.len())
+            .finish()
+    }
+}
+
+/// A phone, its operations and its proxy, as they are known at one moment.
+#[derive(Clone, Debug)]
+pub struct PhoneView {
+    /// The phone, if there is one.
+    pub phone: Option<Arc<Phone>>,
+    /// Every operation that refers to it.
+    pub operations: Vec<Arc<CertificateOperation>>,
+    /// Its proxy.
+    pub proxy: Option<Arc<CertificateAuthorityProxy>>,
+}
+
+impl World {
+    fn read(&self) -> RwLockReadGuard<'_, Tables> {
+        self.tables.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Tables> {
+        self.tables.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Units of work that changed, from now on. A receiver that lags is told so and starts over with [`Self::all_work`].
+    #[must_use]
+    pub fn changes(&self) -> broadcast::Receiver<WorkKey> {
+        self.changes.subscribe()
+    }
+
+    /// Whether every kind has been listed once.
+    #[must_use]
+    pub fn is_listed(&self) -> bool {
+        let tables = self.read();
+        tables.proxies.listed && tables.phones.listed && tables.operations.listed
+    }
+
+    /// Every unit of work there is.
+    #[must_use]
+    pub fn all_work(&self) -> Vec<WorkKey> {
+        let tables = self.read();
+        let phones: BTreeSet<_> = tables.phones.objects.keys().chain(tables.by_phone.keys()).cloned().collect();
+        let proxies = tables.proxies.objects.keys().cloned().map(WorkKey::Proxy);
+        proxies.chain(phones.into_iter().map(WorkKey::Phone)).collect()
+    }
+
+    /// Everything that is known about a phone.
+    #[must_use]
+    pub fn phone_view(&self, key: &ObjectKey) -> PhoneView {
+        let tables = self.read();
+        let phone = tables.phones.objects.get(key).cloned();
+        let names = tables.by_phone.get(key).into_iter().flatten();
+        let operations = names
+            .filter_map(|name| tables.operations.objects.get(&ObjectKey::new(&key.namespace, name)).cloned())
+            .collect();
+        let proxy = phone.as_ref().and_then(|phone| {
+            tables.proxies.objects.get(&ObjectKey::new(&key.namespace, &phone.spec.proxy_ref.name)).cloned()
+        });
+        PhoneView { phone, operations, proxy }
+    }
+
+    /// A proxy.
+    #[must_use]
+    pub fn proxy(&self, key: &ObjectKey) -> Option<Arc<CertificateAuthorityProxy>> {
+        self.read().proxies.objects.get(key).cloned()
+    }
+
+    /// An operation.
+    #[must_use]
+    pub fn operation(&self, key: &ObjectKey) -> Option<Arc<CertificateOperation>> {
+        self.read().operations.objects.get(key).cloned()
+    }
+
+    fn announce(&self, keys: impl IntoIterator<Item = WorkKey>) {
+        for key in keys {
+            // Without a receiver nobody leads here, and whoever will starts with all work.
+            let _ = self.changes.send(key);
+        }
+    }
+}
+
+/// A kind that the world holds.
+pub trait Known: Resource<DynamicType = ()> + Clone + Sized {
+    /// Takes a watch event.
+    fn observe(world: &World, event: Event<Self>);
+}
+
+impl World {
+    /// Takes a watch event, or the answer to a write as [`Event::Apply`].
+    pub fn observe<K: Known>(&self, event: Event<K>) {
+        K::observe(self, event);
+    }
+
+    /// Takes the answer to a write of ours.
+    pub fn learn<K: Known>(&self, object: &K) {
+        K::observe(self, Event::Apply(object.clone()));
+    }
+}
+
+impl Known for Phone {
+    fn observe(world: &World, event: Event<Self>) {
+        let changed = world.write().phones.event(event);
+        world.announce(changed.iter().map(|phone| WorkKey::Phone(ObjectKey::of(phone.as_ref()))));
+    }
+}
+
+impl Known for CertificateOperation {
+    fn observe(world: &World, event: Event<Self>) {
+        let mut guard = world.write();
+        let tables = &mut *guard;
+        let changed = tables.operations.event(event);
+        let mut keys = BTreeSet::new();
+        for operation in &changed {
+            let key = ObjectKey::of(operation.as_ref());
+            let phone = ObjectKey::new(&key.namespace, &operation.spec.phone_ref.name);
+            let names = tables.by_phone.entry(phone.clone()).or_default();
+            if tables.operations.objects.contains_key(&key) {
+                names.insert(key.name);
+            } else {
+                names.remove(&key.name);
+            }
+            if names.is_empty() {
+                tables.by_phone.remove(&phone);
+            }
+            keys.insert(WorkKey::Phone(phone));
+        }
+        drop(guard);
+        world.announce(keys);
+    }
+}
+
+impl Known for CertificateAuthorityProxy {
+    fn observe(world: &World, event: Event<Self>) {
+        let mut guard = world.write();
+        let changed = guard.proxies.event(event);
+        let keys: BTreeSet<_> = changed.iter().map(|proxy| ObjectKey::of(proxy.as_ref())).collect();
+        // A parameter may be what its phones wait for. Phones that need nothing cost a look and no call.
+        let phones: Vec<_> = guard
+            .phones
+            .objects
+            .iter()
+            .filter(|(key, phone)| keys.contains(&ObjectKey::new(&key.namespace, &phone.spec.proxy_ref.name)))
+            .map(|(key, _)| WorkKey::Phone(key.clone()))
+            .collect();
+        drop(guard);
+        world.announce(keys.into_iter().map(WorkKey::Proxy).chain(phones));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::testing::{at, operation, phone};
+    use serde_json::json;
+
+    fn versioned<K: Resource>(mut object: K, version: &str) -> K {
+        object.meta_mut().resource_version = Some(version.into());
+        object
+    }
+
+    #[test]
+    fn an_older_event_never_replaces_a_newer_answer() {
+        let world = World::default();
+        let mut newer = versioned(phone(json!({})), "12");
+        newer.metadata.generation = Some(5);
+        world.learn(&newer);
+        world.observe(Event::Apply(versioned(phone(json!({})), "9")));
+        world.observe(Event::Delete(versioned(phone(json!({})), "11")));
+        let key = ObjectKey::of(&newer);
+        assert_eq!(world.phone_view(&key).phone.unwrap().metadata.generation, Some(5));
+        world.observe(Event::Delete(versioned(phone(json!({})), "13")));
+        assert!(world.phone_view(&key).phone.is_none());
+    }
+
+    #[test]
+    fn a_new_list_drops_what_is_gone_but_not_what_was_written_after_it() {
+        let world = World::default();
+        world.observe(Event::<CertificateOperation>::Init);
+        world.observe(Event::InitApply(versioned(operation("sep001-1", at(1)), "5")));
+        world.observe::<CertificateOperation>(Event::InitDone);
+        world.observe(Event::<CertificateOperation>::Init);
+        world.observe(Event::InitApply(versioned(operation("sep001-2", at(1)), "8")));
+        world.learn(&versioned(operation("sep001-3", at(1)), "9"));
+        world.observe::<CertificateOperation>(Event::InitDone);
+        let names: Vec<_> = world
+            .phone_view(&ObjectKey::new("voice", "sep001"))
+            .operations
+            .iter()
+            .map(|o| o.metadata.name.clone().unwrap())
+            .collect();
+        assert_eq!(names, ["sep001-2", "sep001-3"]);
+    }
+
+    #[test]
+    fn a_change_of_an_operation_is_work_for_its_phone() {
+        let world = World::default();
+        let mut changes = world.changes();
+        world.learn(&versioned(operation("sep001-1", at(1)), "5"));
+        assert_eq!(changes.try_recv().unwrap(), WorkKey::Phone(ObjectKey::new("voice", "sep001")));
+        assert_eq!(world.all_work().len(), 1);
+    }
+}

@@ -1,0 +1,14 @@
+//! Decisions, as values: what was observed goes in, what to do comes out. No client, no socket, no clock.
+
+pub mod phone;
+pub mod phone_status;
+pub mod question;
+pub mod retry;
+pub mod string;
+pub mod ticket;
+pub mod transition;
+
+#[cfg(test)]
+mod phone_tests;
+#[cfg(test)]
+pub(crate) mod testing;

@@ -1,0 +1,382 @@
+//! What to do next about one phone and its operations: one step at a time, from what is on record.
+//!
+//! The loop calls [`decide`], does the step, and calls again with what the API server answered, until there is
+//! nothing left. A crash between two steps therefore needs no clean-up: the next leader goes on from the record.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{phone_status, retry};
+use crate::api::{
+    AuthenticationMode, AuthenticationStringSource, CertificateAuthorityProxy, CertificateOperation,
+    CertificateOperationKind, CertificateOperationSpec, ConditionType, Phone, PhoneStatus, Reason, RequestedBy,
+    Written,
+};
+
+/// How long after a certificate was put on record the session that delivers it may still be open: the longest
+/// answer time of an endpoint, and the 7 seconds after which it gives up a question.
+const SESSION_TAIL: SignedDuration = SignedDuration::from_secs(127);
+
+/// Everything that the decision looks at.
+#[derive(Clone, Debug)]
+pub struct Observed<'a> {
+    /// The phone, unless it is gone or going.
+    pub phone: Option<&'a Phone>,
+    /// Every operation that refers to it.
+    pub operations: &'a [Arc<CertificateOperation>],
+    /// The proxy that the phone refers to.
+    pub proxy: Option<&'a CertificateAuthorityProxy>,
+    /// The given authentication string, once it has been looked at.
+    pub string: StringFact,
+}
+
+/// What is known of a given authentication string. The string itself never comes here.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum StringFact {
+    /// Nobody has read the Secret yet.
+    #[default]
+    NotLookedAt,
+    /// Four to ten digits that were not used before.
+    Usable,
+    /// There is no such Secret yet.
+    Missing(String),
+    /// It cannot be used: the manifest or the Secret must change.
+    Unusable(Reason, String),
+}
+
+/// One thing to do. After it, decide again.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Nothing until something changes, or until `wake`.
+    Rest {
+        /// When a deadline or another look is due.
+        wake: Option<Timestamp>,
+    },
+    /// Read the Secret with the given string and decide again knowing about it.
+    LookAtString {
+        /// Its name.
+        secret: String,
+    },
+    /// Create the operation.
+    Create {
+        /// Its deterministic name.
+        name: String,
+        /// Its spec, with every default resolved.
+        spec: Box<CertificateOperationSpec>,
+    },
+    /// Record the deadline of an operation that was applied without one.
+    ResolveDeadline {
+        /// Name of the operation.
+        operation: String,
+        /// The deadline.
+        completes_by: Timestamp,
+    },
+    /// End an operation without success.
+    End {
+        /// Name of the operation.
+        operation: String,
+        /// Why.
+        reason: Reason,
+        /// The cause and the remedy.
+        message: String,
+    },
+    /// Write the phone's status. Strings are made before it and discarded before it.
+    WriteStatus {
+        /// The whole new status.
+        status: Box<PhoneStatus>,
+        /// The operation that is being armed and needs a generated string.
+        make_string_for: Option<String>,
+        /// The operation whose generated string is of no more use.
+        discard_string_of: Option<String>,
+    },
+}
+
+/// How the phone's spec fares.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Verdict {
+    /// Accepted and acted on.
+    Accepted,
+    /// Accepted, but the proxy arms nothing new.
+    Suspended,
+    /// Something that the manifest refers to is not there yet.
+    Waiting(&'static str, String),
+    /// The manifest must change.
+    Stalled(Reason, String),
+}
+
+/// The next step for one phone.
+#[must_use]
+pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Step {
+    let open = || observed.operations.iter().filter(|o| !o.phase().is_terminal());
+    for operation in open() {
+        if let Some(deadline) = operation.completes_by().filter(|deadline| *deadline <= now) {
+            return end(operation, Reason::Expired, format!("not completed by {deadline}; set a new revision to run again"));
+        }
+    }
+    let first_deadline = open().filter_map(|o| o.completes_by()).min();
+    let Some(phone) = observed.phone else { return Step::Rest { wake: first_deadline } };
+    let status = phone.status.clone().unwrap_or_default();
+    let written = Written::from(&phone.spec);
+    let armed = status.operation.as_ref().and_then(|a| find(observed.operations, &a.name));
+
+    let (target, verdict) = match wanted_run(phone, &status, &written, armed.map(AsRef::as_ref)) {
+        Wanted::Nothing => (armed, Verdict::Accepted),
+        Wanted::Cancelled => match armed.filter(|o| !o.phase().is_terminal()) {
+            Some(operation) => {
+                return supersede(operation, "cancelled: certificateOperation is NoPendingOperation", now);
+            }
+            None => (armed, Verdict::Accepted),
+        },
+        Wanted::Run => match start(observed, phone, &written, armed, now) {
+            Start::Step(step) => return step,
+            Start::Armed(operation) => (Some(operation), Verdict::Accepted),
+            Start::Not(verdict) => (armed, verdict),
+        },
+    };
+    let target = match applied_by_a_person(observed, target, now) {
+        Ok(target) => target,
+        Err(step) => return *step,
+    };
+    let accepted = verdict == Verdict::Accepted;
+    let next = phone_status::roll_up(phone, target.map(AsRef::as_ref), accepted.then_some(written), &verdict, now);
+    if next != status {
+        return write(&status, next, target.map(AsRef::as_ref));
+    }
+    let looks_again = match &verdict {
+        Verdict::Waiting(..) => status.conditions.iter().find(|c| c.type_ == ConditionType::Ready),
+        _ => None,
+    };
+    let look_again = looks_again.map(|ready| retry::look_again(ready.last_transition_time, now));
+    Step::Rest { wake: [first_deadline, look_again].into_iter().flatten().min() }
+}
+
+/// What the spec asks for, beside what was handled.
+enum Wanted {
+    Nothing,
+    Cancelled,
+    Run,
+}
+
+fn wanted_run(phone: &Phone, status: &PhoneStatus, written: &Written, armed: Option<&CertificateOperation>) -> Wanted {
+    let handled = status.last_handled.as_ref();
+    let another = written.asks_for_another_run_than(handled);
+    if written.certificate_operation == CertificateOperationKind::NoPendingOperation {
+        return if another { Wanted::Cancelled } else { Wanted::Nothing };
+    }
+    let pending = status.operation.as_ref().filter(|o| !o.phase.is_terminal() && o.requested_by == RequestedBy::Phone);
+    // Superseded and not rolled up: the old run is out of the way and the new one still to be made.
+    let replaceable = |o: &CertificateOperation| {
+        !o.phase().is_terminal() || o.status.as_ref().and_then(|s| s.reason) == Some(Reason::Superseded)
+    };
+    let in_another_way =
+        pending.is_some() && armed.is_none_or(replaceable)
+        && written.asks_in_another_way_than(handled);
+    // Named as pending, and nowhere to be found: somebody deleted it, or a backup did not hold it.
+    let lost = pending.is_some() && armed.is_none() && phone.metadata.deletion_timestamp.is_none();
+    if another || in_another_way || lost { Wanted::Run } else { Wanted::Nothing }
+}
+
+enum Start<'a> {
+    Step(Step),
+    Armed(&'a Arc<CertificateOperation>),
+    Not(Verdict),
+}
+
+/// Towards a new run of the phone's own: checks, the old run out of the way, the operation itself.
+fn start<'a>(
+    observed: &Observed<'a>,
+    phone: &Phone,
+    written: &Written,
+    armed: Option<&'a Arc<CertificateOperation>>,
+    now: Timestamp,
+) -> Start<'a> {
+    let name = operation_name(phone);
+    let existing = find(observed.operations, &name);
+    if existing.is_none() {
+        let Some(proxy) = observed.proxy else {
+            let message = format!("there is no CertificateAuthorityProxy {} in this namespace", phone.spec.proxy_ref.name);
+            return Start::Not(Verdict::Waiting("ProxyNotFound", message));
+        };
+        if proxy.spec.suspend {
+            return Start::Not(Verdict::Suspended);
+        }
+        let spec = match resolve(phone, written, proxy, now) {
+            Ok(spec) => spec,
+            Err((reason, message)) => return Start::Not(Verdict::Stalled(reason, message)),
+        };
+        if let Some(step) = look_at_string(observed, spec.authentication_string.as_ref()) {
+            return step;
+        }
+        return match armed.filter(|o| !o.phase().is_terminal()) {
+            Some(old) => Start::Step(supersede(old, "replaced by a newer request", now)),
+            None => Start::Step(Step::Create { name, spec: Box::new(spec) }),
+        };
+    }
+    match armed.filter(|o| !o.phase().is_terminal() && o.metadata.name.as_ref() != Some(&name)) {
+        Some(old) => Start::Step(supersede(old, "replaced by a newer request", now)),
+        None => existing.map_or(Start::Not(Verdict::Accepted), Start::Armed),
+    }
+}
+
+/// What stands in the way of a given string, if anything does.
+fn look_at_string<'a>(observed: &Observed<'_>, source: Option<&AuthenticationStringSource>) -> Option<Start<'a>> {
+    let secret = &source?.secret_ref.as_ref()?.name;
+    match &observed.string {
+        StringFact::Usable => None,
+        StringFact::NotLookedAt => Some(Start::Step(Step::LookAtString { secret: secret.clone() })),
+        StringFact::Missing(message) => Some(Start::Not(Verdict::Waiting("SecretNotFound", message.clone()))),
+        StringFact::Unusable(reason, message) => Some(Start::Not(Verdict::Stalled(*reason, message.clone()))),
+    }
+}
+
+/// The operation's spec: the phone's settings with the proxy's defaults filled in.
+fn resolve(
+    phone: &Phone,
+    written: &Written,
+    proxy: &CertificateAuthorityProxy,
+    now: Timestamp,
+) -> Result<CertificateOperationSpec, (Reason, String)> {
+    let defaults = proxy.spec.phone_defaults.clone().unwrap_or_default();
+    let mode = written
+        .authentication_mode
+        .or(defaults.authentication_mode)
+        .unwrap_or(AuthenticationMode::ByAuthenticationString);
+    permitted(mode, proxy)?;
+    if written.authentication_string.is_some() && mode != AuthenticationMode::ByAuthenticationString {
+        let message = "authenticationString is given, but the proxy's default authentication mode is By Null String: \
+                       write authenticationMode: ByAuthenticationString, or remove the string";
+        return Err((Reason::PolicyDenied, message.into()));
+    }
+    let key_type = written.key_type.or(defaults.key_type);
+    // A size belongs to its type: a default size is not lent to a phone that chose another type.
+    let key_size = written.key_size.or(defaults.key_size.filter(|_| written.key_type.is_none_or(|t| Some(t) == defaults.key_type)));
+    crate::api::resolve_key(key_type, key_size).map_err(|error| (Reason::PolicyDenied, error.to_string()))?;
+    Ok(CertificateOperationSpec {
+        phone_ref: crate::api::ObjectReference { name: phone.metadata.name.clone().unwrap_or_default() },
+        certificate_operation: written.certificate_operation,
+        authentication_mode: mode,
+        authentication_string: written.authentication_string.clone(),
+        key_type,
+        key_size,
+        operation_completes_by: Some(written.operation_completes_by.unwrap_or_else(|| deadline(now, proxy))),
+        requested_by: RequestedBy::Phone,
+    })
+}
+
+fn permitted(mode: AuthenticationMode, proxy: &CertificateAuthorityProxy) -> Result<(), (Reason, String)> {
+    if mode == AuthenticationMode::ByNullString && !proxy.spec.permit_null_string {
+        let message = "By Null String is not permitted: choose another authenticationMode, or set permitNullString: true on the proxy";
+        return Err((Reason::PolicyDenied, message.into()));
+    }
+    Ok(())
+}
+
+fn deadline(from: Timestamp, proxy: &CertificateAuthorityProxy) -> Timestamp {
+    let days = SignedDuration::from_hours(24 * i64::from(proxy.spec.operation_expires_in_days));
+    from.checked_add(days).unwrap_or(Timestamp::MAX)
+}
+
+/// Operations that people (or rollouts) applied: the newest takes over, every other one that is open ends.
+fn applied_by_a_person<'a>(
+    observed: &Observed<'a>,
+    target: Option<&'a Arc<CertificateOperation>>,
+    now: Timestamp,
+) -> Result<Option<&'a Arc<CertificateOperation>>, Box<Step>> {
+    let age = |o: &CertificateOperation| (o.metadata.creation_timestamp.clone().map(|t| t.0), o.metadata.name.clone());
+    let others = || {
+        observed.operations.iter().filter(|o| !o.phase().is_terminal() && target.is_none_or(|t| !Arc::ptr_eq(t, o)))
+    };
+    let applied = others().filter(|o| o.spec.requested_by != RequestedBy::Phone);
+    let newest = applied.max_by_key(|o| age(o)).filter(|o| target.is_none_or(|t| age(t) <= age(o)));
+    for other in others().filter(|o| newest.is_none_or(|n| !Arc::ptr_eq(n, o))) {
+        return Err(Box::new(supersede(other, "replaced by a newer request", now)));
+    }
+    let (Some(newest), Some(proxy)) = (newest, observed.proxy) else { return Ok(target) };
+    if proxy.spec.suspend {
+        return Ok(target);
+    }
+    if let Err((reason, message)) = permitted(newest.spec.authentication_mode, proxy) {
+        return Err(Box::new(end(newest, reason, message)));
+    }
+    match look_at_string(observed, newest.spec.authentication_string.as_ref()) {
+        Some(Start::Step(step)) => return Err(Box::new(step)),
+        Some(Start::Not(Verdict::Stalled(reason, message))) => return Err(Box::new(end(newest, reason, message))),
+        Some(_) => return Ok(target),
+        None => {}
+    }
+    if newest.completes_by().is_none() {
+        let created = newest.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0);
+        let operation = newest.metadata.name.clone().unwrap_or_default();
+        return Err(Box::new(Step::ResolveDeadline { operation, completes_by: deadline(created, proxy) }));
+    }
+    match target.filter(|t| !t.phase().is_terminal()) {
+        Some(old) => Err(Box::new(supersede(old, "replaced by a newer request", now))),
+        None => Ok(Some(newest)),
+    }
+}
+
+fn supersede(operation: &CertificateOperation, message: &str, now: Timestamp) -> Step {
+    let certificate = operation.status.as_ref().and_then(|s| s.certificate.as_ref());
+    let over = certificate.and_then(|c| c.issued_at.checked_add(SESSION_TAIL).ok());
+    match over {
+        // The phone may be about to answer: its answer counts, and the newer request takes over after it.
+        Some(over) if now < over => Step::Rest { wake: Some(over) },
+        _ => end(operation, Reason::Superseded, message.into()),
+    }
+}
+
+fn end(operation: &CertificateOperation, reason: Reason, message: String) -> Step {
+    Step::End { operation: operation.metadata.name.clone().unwrap_or_default(), reason, message }
+}
+
+fn write(before: &PhoneStatus, status: PhoneStatus, target: Option<&CertificateOperation>) -> Step {
+    let named = |s: &PhoneStatus| s.operation.as_ref().map(|o| o.name.clone());
+    let generated = target.filter(|o| generates_string(&o.spec)).and_then(|o| o.metadata.name.clone());
+    let pending = status.operation.as_ref().is_some_and(|o| !o.phase.is_terminal());
+    let was_pending = before.operation.as_ref().is_some_and(|o| !o.phase.is_terminal());
+    let newly_armed = named(before) != named(&status);
+    Step::WriteStatus {
+        make_string_for: generated.clone().filter(|_| pending && newly_armed),
+        discard_string_of: generated.filter(|_| !pending && (was_pending || newly_armed)),
+        status: Box::new(status),
+    }
+}
+
+/// Whether CAPF makes the operation's string.
+#[must_use]
+pub fn generates_string(spec: &CertificateOperationSpec) -> bool {
+    spec.authentication_mode == AuthenticationMode::ByAuthenticationString
+        && spec.authentication_string.as_ref().is_none_or(|s| s.secret_ref.is_none())
+}
+
+/// The Secret that holds the operation's string, given or generated; none for other modes.
+#[must_use]
+pub fn string_secret(operation: &CertificateOperation) -> Option<String> {
+    if operation.spec.authentication_mode != AuthenticationMode::ByAuthenticationString {
+        return None;
+    }
+    let given = operation.spec.authentication_string.as_ref().and_then(|s| s.secret_ref.as_ref());
+    given.map_or_else(|| operation.metadata.name.as_deref().map(generated_secret), |given| Some(given.name.clone()))
+}
+
+/// Name of the Secret with the generated string of an operation.
+#[must_use]
+pub fn generated_secret(operation: &str) -> String {
+    format!("{operation}-string")
+}
+
+/// The name of the run that a phone's present generation asks for: the same for every controller at any time.
+#[must_use]
+pub fn operation_name(phone: &Phone) -> String {
+    let uid = phone.metadata.uid.as_deref().unwrap_or_default();
+    let generation = phone.metadata.generation.unwrap_or_default();
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, format!("{uid}/{generation}").as_bytes());
+    let hex: String = digest.as_ref()[..4].iter().map(|octet| format!("{octet:02x}")).collect();
+    format!("{}-{hex}", phone.metadata.name.as_deref().unwrap_or_default())
+}
+
+fn find<'a>(operations: &'a [Arc<CertificateOperation>], name: &str) -> Option<&'a Arc<CertificateOperation>> {
+    operations.iter().find(|o| o.metadata.name.as_deref() == Some(name))
+}
+
