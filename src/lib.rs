@@ -7,3 +7,4 @@ pub mod controller;
 pub mod crds;
 pub mod domain;
 pub mod pki;
+pub mod wire;
