@@ -1,0 +1,106 @@
+//! Where programs, ports and names come from.
+
+use std::{
+    collections::hash_map::RandomState,
+    env,
+    hash::BuildHasher,
+    net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Mutex,
+};
+
+use super::HarnessError;
+
+/// Where the ports of servers that tests start come from, here and in `e2e/supervisor`: below the range that Linux
+/// hands to outgoing connections (32768 and up), so that a server that is restarted finds its port still free.
+const PORTS: std::ops::Range<u16> = 20_000..32_768;
+
+/// The program `capf` under test: `CAPF_BIN` if set, else the one cargo built with this target, else the one in the
+/// target directory that the running program lies in.
+///
+/// # Panics
+/// When there is none, which `cargo build` mends. (Examples are not built after the binary, test targets are.)
+#[must_use]
+pub fn capf_binary() -> PathBuf {
+    if let Some(named) = env::var_os("CAPF_BIN") {
+        return named.into();
+    }
+    if let Some(built) = option_env!("CARGO_BIN_EXE_capf") {
+        return built.into();
+    }
+    // target/debug/deps/some-test, target/debug/examples/demo
+    let own = env::current_exe().unwrap_or_default();
+    own.ancestors()
+        .skip(1)
+        .take(2)
+        .map(|folder| folder.join("capf"))
+        .find(|program| program.is_file())
+        .unwrap_or_else(|| {
+            panic!(
+                "cannot find the program capf beside {}: run `cargo build` first, or set CAPF_BIN",
+                own.display()
+            )
+        })
+}
+
+/// A TCP port on 127.0.0.1 that nobody listens on. Not reserved: somebody may be faster, though hardly.
+///
+/// # Panics
+/// When no port from 20000 to 32767 is free.
+#[must_use]
+pub fn free_port() -> u16 {
+    let span = u64::from(PORTS.end - PORTS.start);
+    (0..1000)
+        .filter_map(|_try| u16::try_from(random() % span).ok())
+        .map(|offset| PORTS.start + offset)
+        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+        .unwrap_or_else(|| panic!("cannot find a free port in {PORTS:?}"))
+}
+
+/// A number that is different each time and in each process. Not for secrets: it comes from the seeds of std's maps.
+pub(super) fn random() -> u64 {
+    RandomState::new().hash_one(std::process::id())
+}
+
+/// The folder with etcd, kube-apiserver, kube-controller-manager and kubectl, built first where that is needed.
+pub(super) fn assets() -> Result<PathBuf, HarnessError> {
+    static ASSETS: Mutex<Option<PathBuf>> = Mutex::new(None);
+    once(&ASSETS, "e2e/controlplane/build")
+}
+
+/// The program `capf-e2e`, built first where that is needed.
+pub(super) fn supervisor() -> Result<PathBuf, HarnessError> {
+    static SUPERVISOR: Mutex<Option<PathBuf>> = Mutex::new(None);
+    once(&SUPERVISOR, "e2e/supervisor/build")
+}
+
+/// Runs a build script the first time, and again only after it failed.
+fn once(cell: &Mutex<Option<PathBuf>>, script: &str) -> Result<PathBuf, HarnessError> {
+    let mut known = cell
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(path) = &*known {
+        return Ok(path.clone());
+    }
+    let path = build(script)?;
+    *known = Some(path.clone());
+    Ok(path)
+}
+
+/// Runs a script that prints a path. Its progress goes straight to stderr, past the test runner's capture: a build of
+/// minutes should not look like a hang.
+fn build(script: &str) -> Result<PathBuf, HarnessError> {
+    let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join(script))
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(HarnessError::io(format!("run {script}")))?;
+    if !output.status.success() {
+        return Err(HarnessError::Build {
+            script: script.to_owned(),
+            status: output.status.to_string(),
+        });
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().into())
+}
