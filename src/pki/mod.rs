@@ -4,9 +4,11 @@
 //! tenth of a second to several seconds of CPU and cannot be interrupted: callers run the `generate_*` functions on
 //! a blocking thread, and it is they who bound time and attempts.
 
+pub mod certificate;
 pub mod key;
 pub mod kind;
 
+pub use certificate::{CertificateError, CertificateFacts};
 pub use key::{KeyRejected, PublicKey};
 pub use kind::{Curve, KeyKind, OwnKey, OwnKeyTooWeak, RsaBits, UnknownKeyKind};
 
