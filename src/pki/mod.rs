@@ -5,12 +5,21 @@
 //! a blocking thread, and it is they who bound time and attempts.
 
 pub mod certificate;
+mod error;
+pub mod issue;
 pub mod key;
 pub mod kind;
+mod signer;
 
 pub use certificate::{CertificateError, CertificateFacts};
+pub use error::IssueError;
+pub use issue::{
+    IssuerRequest, LscRequest, LscSubject, OwnIssuer, ServiceRequest, generate_issuer,
+    generate_service,
+};
 pub use key::{KeyRejected, PublicKey};
 pub use kind::{Curve, KeyKind, OwnKey, OwnKeyTooWeak, RsaBits, UnknownKeyKind};
+pub use signer::{IssuedCertificate, OwnPair};
 
 /// SHA-256 of `data`.
 pub(crate) fn sha256(data: &[u8]) -> [u8; 32] {
