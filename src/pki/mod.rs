@@ -5,13 +5,16 @@
 //! a blocking thread, and it is they who bound time and attempts.
 
 pub mod certificate;
+pub mod control;
 mod error;
 pub mod issue;
 pub mod key;
 pub mod kind;
+pub mod mac;
 mod signer;
 
 pub use certificate::{CertificateError, CertificateFacts};
+pub use control::ControllerCa;
 pub use error::IssueError;
 pub use issue::{
     IssuerRequest, LscRequest, LscSubject, OwnIssuer, ServiceRequest, generate_issuer,
@@ -19,6 +22,7 @@ pub use issue::{
 };
 pub use key::{KeyRejected, PublicKey};
 pub use kind::{Curve, KeyKind, OwnKey, OwnKeyTooWeak, RsaBits, UnknownKeyKind};
+pub use mac::{MacKey, MacKeyError};
 pub use signer::{IssuedCertificate, OwnPair};
 
 /// SHA-256 of `data`.
