@@ -1,3 +1,5 @@
 //! The three questions: asked by endpoints, answered by every controller replica.
+
 pub mod bundle;
+pub mod credentials;
 pub mod questions;

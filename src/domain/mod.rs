@@ -1,5 +1,6 @@
 //! Decisions, as values: what was observed goes in, what to do comes out. No client, no socket, no clock.
 
+pub mod budget;
 pub mod phone;
 pub mod phone_status;
 pub mod question;
