@@ -38,9 +38,10 @@ proptest! {
     fn an_element_that_is_used_may_stand_once_only(message in any_message(), which in any::<prop::sample::Index>()) {
         let written = message.to_frame(SessionId(1)).expect("it is written");
         let pieces = split(written.body());
-        prop_assume!(!pieces.is_empty());
-        let twice = [written.body(), &pieces[which.index(pieces.len())]].concat();
-        prop_assert!(Message::parse(&frame(written.command(), &twice)).is_err());
+        if !pieces.is_empty() {
+            let twice = [written.body(), &pieces[which.index(pieces.len())]].concat();
+            prop_assert!(Message::parse(&frame(written.command(), &twice)).is_err());
+        }
     }
 
     #[test]
