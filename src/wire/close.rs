@@ -141,7 +141,10 @@ pub enum CloseReason {
         waiting: Waiting,
     },
     /// A phone of a version nobody knows.
-    #[error("refuse phone: it speaks protocol version {}, only 2 and 3 are known; capture the session if it is a real one", .version.0)]
+    #[error(
+        "refuse phone: it speaks protocol version {}, only 2 and 3 are known; capture the session if the phone is a real one",
+        .version.0
+    )]
     UnsupportedVersion {
         /// Its version.
         version: Version,

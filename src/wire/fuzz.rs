@@ -81,7 +81,7 @@ pub fn fuzz_server_session(data: &[u8]) {
     loop {
         for action in &actions {
             match action {
-                Action::Send(frame) => assert_reads(frame, Side::Phone),
+                Action::Send(frame) => assert_reads(frame, Side::Phone, Some(SESSION)),
                 Action::Ask(question) => assert_eq!(session.waiting_for(), turn_of(question)),
                 Action::Close(_) => assert_eq!(session.waiting_for(), Waiting::Nothing),
             }
@@ -132,7 +132,7 @@ pub fn fuzz_phone_session(data: &[u8]) {
         let mut ends = 0;
         for action in &actions {
             match action {
-                PhoneAction::Send(frame) => assert_reads(frame, Side::Server),
+                PhoneAction::Send(frame) => assert_reads(frame, Side::Server, session.id()),
                 PhoneAction::Ended { .. } | PhoneAction::Failed(_) => ends += 1,
                 _ => assert!(
                     !session.state().awaits_server(),
@@ -238,11 +238,11 @@ fn decode_all(side: Side, data: &[u8], piece: usize) -> (Vec<Frame>, Result<(), 
     (frames, decoder.finish())
 }
 
-/// What is sent can be read, and is known.
-fn assert_reads(frame: &Frame, reader: Side) {
+/// What is sent can be read, and belongs to the session.
+fn assert_reads(frame: &Frame, reader: Side, id: Option<SessionId>) {
     assert_eq!(
-        frame.session_id(),
-        SESSION,
+        Some(frame.session_id()),
+        id,
         "a frame goes to another session"
     );
     assert!(
@@ -264,8 +264,8 @@ fn turn_of(question: &Question) -> Waiting {
     })
 }
 
-/// Every answer there is, and some that make no sense.
-fn server_answer(number: u8) -> Answer {
+/// The answer that opcode 1 gives to a server's session: every one there is, and some that make no sense.
+pub fn server_answer(number: u8) -> Answer {
     let install = |key| Answer::Install { key };
     match number % 14 {
         0 => install(KeyRequest::Rsa { bits: 2048 }),

@@ -39,6 +39,7 @@ mod key;
 mod message;
 mod octets;
 mod phone;
+mod phone_action;
 mod proof;
 mod question;
 mod reader;
@@ -54,7 +55,8 @@ pub use frame::{Frame, FrameDecoder, HEADER_LENGTH, JABBER_READ, MAGIC, SessionI
 pub use key::{KeyGenerateReq, KeyRequest};
 pub use message::{FetchCertRes, KeyGenerateRes, Message, Other, Parsed, StoreCertReq};
 pub use octets::Octets;
-pub use phone::{PhoneAction, PhoneConfig, PhoneFailure, PhoneSession, PhoneState};
+pub use phone::{PhoneConfig, PhoneSession};
+pub use phone_action::{PhoneAction, PhoneFailure, PhoneState};
 pub use proof::{Certificate, Signature, SudiData};
 pub use question::{Answer, Outcome, OutcomeKind, Question};
 pub use server::{Action, ServerSession};

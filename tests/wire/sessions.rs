@@ -1,18 +1,9 @@
-//! Both sides of a session by hand: what each answer of the phone and of the authority leads to.
+//! The server's side by hand: what each answer of the phone and of the authority leads to.
 
-mod wire_support;
+use capf::wire::*;
 
-use capf::wire::{
-    Action, Answer, AuthorityTurn, CertType, ClaimedName, CloseReason, Command, Curve, DeviceName,
-    ElementTag, Evidence, Frame, KeyError, KeyRequest, Outcome, OutcomeKind, PhoneAction,
-    PhoneConfig, PhoneFailure, PhoneSession, PhoneState, PhoneTurn, Question, Reason,
-    ServerSession, SessionId, Version, Waiting,
-};
+use crate::support::*;
 use secrecy::ExposeSecret;
-use wire_support::{
-    Event, auth_res, close_reason, element, fetch, frame, happen, hex, install, issued,
-    key_response, opening_of, sent, some_der,
-};
 
 #[test]
 fn a_key_is_asked_for_in_the_words_of_the_phones_version() {
@@ -42,34 +33,6 @@ fn a_key_is_asked_for_in_the_words_of_the_phones_version() {
         hex("550f 00000001 0004 01 0001 07")
     );
     assert!(refused.to_string().contains("RSA keys only"));
-}
-
-#[test]
-fn a_phone_of_version_two_speaks_like_jabber() {
-    let name = ClaimedName::parse("csfjdoe").expect("a name");
-    let session = PhoneSession::start(PhoneConfig::new(name.clone(), Version::TWO));
-    let greeting = frame(Command::AUTH_REQ, &element(7, &[3]));
-    let (session, actions) = session.on_frame(greeting);
-    assert!(matches!(
-        actions[..],
-        [PhoneAction::Prove {
-            auth_type: None,
-            ..
-        }]
-    ));
-    let (session, actions) = session.on_proof(Evidence::Null);
-    let expected = hex("5502 00000001 0013 07 0001 02 0d 0008 6373666a646f6500 01 0001 01");
-    assert_eq!(phone_sent(&actions), [expected]);
-    let (session, actions) = session.on_frame(frame(Command::KEY_GENERATE_REQ, &hex("0a00020800")));
-    assert!(matches!(
-        actions[..],
-        [PhoneAction::MakeKey(KeyRequest::Rsa { bits: 2048 })]
-    ));
-    assert_eq!(session.state(), PhoneState::MakingKey);
-    assert_eq!(
-        (name.name().as_str(), name.as_sent()),
-        ("CSFJDOE", "csfjdoe")
-    );
 }
 
 #[test]
@@ -171,64 +134,65 @@ fn a_key_that_is_not_made_goes_on_record_before_the_session_ends() {
 
 #[test]
 fn what_the_phone_says_of_its_certificate_is_the_outcome() {
-    let answers: [(Command, &[u8], Answer, Outcome, Option<u8>); 7] = [
+    type Row = (Command, [u8; 4], Answer, Outcome, u8);
+    let answers: [Row; 7] = [
         (
             Command::STORE_CERT_RES,
-            &[1, 0, 1, 1],
+            [1, 0, 1, 1],
             issued(),
             Outcome::Stored,
-            Some(1),
+            1,
         ),
         (
             Command::STORE_CERT_RES,
-            &[1, 0, 1, 0],
+            [1, 0, 1, 0],
             issued(),
             Outcome::StoreRejected {
                 reason: Reason::NO_ACTION,
             },
-            Some(7),
+            7,
         ),
         (
             Command::DELETE_CERT_RES,
-            &[1, 0, 1, 1],
+            [1, 0, 1, 1],
             Answer::Delete,
             Outcome::Deleted,
-            Some(1),
+            1,
         ),
         (
             Command::DELETE_CERT_RES,
-            &[1, 0, 1, 7],
+            [1, 0, 1, 7],
             Answer::Delete,
             Outcome::NothingToDelete,
-            Some(1),
+            1,
         ),
         (
             Command::DELETE_CERT_RES,
-            &[1, 0, 1, 9],
+            [1, 0, 1, 9],
             Answer::Delete,
             Outcome::DeleteRejected {
                 reason: Reason::UNKNOWN_DEVICE,
             },
-            Some(7),
+            7,
         ),
         (
             Command::FETCH_CERT_RES,
-            &[1, 0, 1, 7],
+            [1, 0, 1, 7],
             fetch(CertType::LSC),
             Outcome::NothingFetched {
                 asked: CertType::LSC,
             },
-            Some(0),
+            0,
         ),
         (
             Command::FETCH_CERT_RES,
-            &[1, 0, 1, 0],
+            [1, 0, 1, 0],
             fetch(CertType::LSC),
             Outcome::FetchRejected {
                 asked: CertType::LSC,
                 reason: Reason::NO_ACTION,
             },
-            Some(0),
+            0,
         ),
     ];
     for (command, body, answer, outcome, told) in answers {
@@ -237,12 +201,12 @@ fn what_the_phone_says_of_its_certificate_is_the_outcome() {
             _ => opened(3),
         };
         let (session, _) = session.on_answer(answer);
-        let (session, actions) = session.on_frame(frame(command, body));
+        let (session, actions) = session.on_frame(frame(command, &body));
         assert_completes(&actions, &outcome);
         let (_, actions) = session.on_answer(Answer::Recorded);
         assert_eq!(
             close_reason(&actions).and_then(|reason| reason.told()),
-            told.map(Reason)
+            Some(Reason(told))
         );
     }
 }
@@ -338,71 +302,6 @@ fn a_certificate_may_exceed_what_jabber_reads_and_that_is_told() {
     assert_eq!(frames[0].encode().len(), 8 + 4 + 8 + 4096);
 }
 
-#[test]
-fn a_phone_that_cannot_make_a_key_says_so() {
-    let fail = hex("5504 00000001 0004 01 0001 07");
-    let (session, _) = asked_phone(3).on_frame(frame(
-        Command::KEY_GENERATE_REQ,
-        &hex("0a000207ff110001 00"),
-    ));
-    assert_eq!(
-        session.state(),
-        PhoneState::AwaitingEnd,
-        "2047 bits are nobody's size"
-    );
-    let (_, actions) =
-        asked_phone(2).on_frame(frame(Command::KEY_GENERATE_REQ, &hex("11000101120001 00")));
-    assert_eq!(phone_sent(&actions), [fail.clone()]);
-    let (session, _) = asked_phone(3).on_frame(frame(
-        Command::KEY_GENERATE_REQ,
-        &hex("0a00020800110001 00"),
-    ));
-    let (session, actions) = session.on_progress();
-    assert_eq!(phone_sent(&actions), [hex("5511000000010000")]);
-    let (_, actions) = session.on_key_failed();
-    assert_eq!(phone_sent(&actions), [fail]);
-}
-
-#[test]
-fn a_phone_refuses_what_a_server_must_not_say() {
-    let failure = |session: PhoneSession, frame: Frame| match session.on_frame(frame).1[..] {
-        [PhoneAction::Failed(failure)] => failure,
-        ref other => panic!("{other:?}"),
-    };
-    let doing = PhoneState::AwaitingOperation;
-    let store = [element(3, &[1]), element(4, &[1, 0, 4, 0, 1, 0x30, 0])].concat();
-    let command = Command::STORE_CERT_REQ;
-    let got = failure(asked_phone(3), frame(command, &store));
-    assert_eq!(
-        got,
-        PhoneFailure::UnexpectedCommand { command, doing },
-        "a certificate without a key"
-    );
-    let foreign = Frame::new(Command::DELETE_CERT_REQ, SessionId(2), Vec::new()).expect("a frame");
-    let (expected, found) = (SessionId(1), SessionId(2));
-    assert_eq!(
-        failure(asked_phone(3), foreign),
-        PhoneFailure::WrongSession { expected, found }
-    );
-    let broken = failure(asked_phone(3), frame(Command::END_SESSION, &[]));
-    assert!(matches!(broken, PhoneFailure::Message(_)));
-    assert_eq!(asked_phone(3).on_closed().1.len(), 1);
-    assert!(matches!(
-        asked_phone(3).on_stored(true).1[..],
-        [PhoneAction::Failed(PhoneFailure::OutOfTurn { .. })]
-    ));
-    let (session, actions) = asked_phone(3).abort();
-    assert_eq!(phone_sent(&actions), [hex("5514000000010000")]);
-    let (session, actions) = session.on_frame(frame(Command::END_SESSION, &[1, 0, 1, 0]));
-    assert!(matches!(
-        actions[..],
-        [PhoneAction::Ended {
-            reason: Reason::NO_ACTION
-        }]
-    ));
-    assert!(session.on_closed().1.is_empty());
-}
-
 fn opened(version: u8) -> ServerSession {
     ServerSession::start(SessionId(1))
         .0
@@ -419,22 +318,4 @@ fn assert_completes(actions: &[Action], outcome: &Outcome) {
         [Action::Ask(Question::Complete(asked))] => assert_eq!(asked, outcome),
         other => panic!("{other:?} does not complete with {outcome:?}"),
     }
-}
-
-/// A phone that has presented itself.
-fn asked_phone(version: u8) -> PhoneSession {
-    let name = DeviceName::parse("SEP58971ECC97C1").expect("a name");
-    let session = PhoneSession::start(PhoneConfig::new(name, Version(version)));
-    let (session, _) = session.on_frame(frame(Command::AUTH_REQ, &[7, 0, 1, 3]));
-    session.on_proof(Evidence::Null).0
-}
-
-fn phone_sent(actions: &[PhoneAction]) -> Vec<Vec<u8>> {
-    actions
-        .iter()
-        .filter_map(|action| match action {
-            PhoneAction::Send(frame) => Some(frame.encode().to_vec()),
-            _ => None,
-        })
-        .collect()
 }

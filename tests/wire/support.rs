@@ -1,7 +1,5 @@
 //! What the tests of the wire share: the captured sessions, and frames made by hand.
 
-#![allow(dead_code, reason = "each test binary uses its part")]
-
 use capf::wire::{
     Action, Answer, CertType, CloseReason, Command, Frame, FrameDecoder, KeyRequest, Message,
     Octets, Opening, Question, ServerSession, SessionId, Side,

@@ -1,15 +1,13 @@
 //! Everything a phone must not do, and the reason that goes into the log for it: a table of whole sessions.
 
-mod wire_support;
-
+use crate::support::{
+    Event, auth_res, close_reason, element, fetch, frame, happen, hex, install, issued,
+    key_response, sent,
+};
 use capf::wire::{
     Answer, AuthorityTurn, CertType, CloseReason, Command, Curve, DeviceNameError, ElementTag,
     EncodeError, FrameError, HashId, KeyError, KeyRequest, OutcomeKind, ParseError, PhoneTurn,
     Problem, ServerSession, SessionId, Version, Waiting,
-};
-use wire_support::{
-    Event, auth_res, close_reason, element, fetch, frame, happen, hex, install, issued,
-    key_response, sent,
 };
 
 /// One row: what happens after the session has started, and why it ends at the last event and not before.
@@ -223,6 +221,11 @@ fn turns() -> Vec<Row> {
         row("deleted where a certificate is awaited", sends(fetching(), Command::DELETE_CERT_RES, phone(PhoneTurn::Fetch))),
         row("a signing request where a certificate is awaited", sends(fetching(), Command::SIGN_CERT_REQ, phone(PhoneTurn::Fetch))),
         row("stored again while that is recorded", sends(completing(), Command::STORE_CERT_RES, authority(AuthorityTurn::Complete))),
+        (
+            "a malformed frame out of turn, which is not read",
+            vec![Event::Frame(frame(Command::STORE_CERT_RES, &[1]))],
+            unexpected(Command::STORE_CERT_RES, phone(PhoneTurn::Auth)),
+        ),
         ("a version of the future", vec![auth_of(4)], CloseReason::UnsupportedVersion { version: Version(4) }),
         ("a version of the past", vec![auth_of(1)], CloseReason::UnsupportedVersion { version: Version(1) }),
         ("no AUTH_RES in time", vec![Event::Deadline], late(phone(PhoneTurn::Auth))),
