@@ -2,4 +2,8 @@
 
 pub mod bundle;
 pub mod credentials;
+pub mod issuers;
 pub mod questions;
+pub mod server;
+pub mod service;
+pub mod strings;

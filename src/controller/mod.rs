@@ -1,5 +1,10 @@
 //! Gather, decide, act: everything that touches the API server on behalf of the controller.
 
+pub mod events;
+pub mod lease;
+pub mod phone;
+pub mod proxy;
 pub mod queue;
+pub mod run;
 pub mod store;
 pub mod world;

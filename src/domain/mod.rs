@@ -3,6 +3,7 @@
 pub mod budget;
 pub mod phone;
 pub mod phone_status;
+pub mod proxy;
 pub mod question;
 pub mod retry;
 pub mod string;

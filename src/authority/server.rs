@@ -1,0 +1,200 @@
+//! The questions over mTLS: who asks is the proxy named in the client's certificate, and nobody else is heard.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use axum::extract::{DefaultBodyLimit, Extension, State};
+use axum::http::StatusCode;
+use axum::routing::post;
+use axum::{Json, Router};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{RootCertStore, ServerConfig};
+use secrecy::ExposeSecret as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::credentials::Credentials;
+use super::questions::{
+    COMPLETE, CompleteAnswer, CompleteRequest, ISSUE, IssueAnswer, IssueRequest, MAX_BODY, OPEN, OpenAnswer,
+    OpenRequest, SERVER_NAME, Unavailable,
+};
+use super::service::Service;
+use crate::controller::world::ObjectKey;
+use crate::pki::IssueError;
+use crate::pki::certificate::CertificateFacts;
+use crate::pki::control::{proxy_of, renew_at, uri_san};
+
+/// Days that a replica's own certificate is good for; renewed after two thirds of them.
+const CERTIFICATE_DAYS: u16 = 30;
+const HANDSHAKE: Duration = Duration::from_secs(5);
+const CONNECTIONS: usize = 4096;
+
+/// The questions cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The replica's certificate cannot be made.
+    #[error("making this replica's certificate: {0}")]
+    Certificate(#[from] IssueError),
+    /// rustls does not take it.
+    #[error("using this replica's certificate: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The CA does not serve to verify clients.
+    #[error("trusting the controllers' CA: {0}")]
+    Trust(String),
+}
+
+/// This replica's certificate, made by the controllers' CA and renewed in memory.
+#[derive(Debug)]
+struct OwnCertificate {
+    current: RwLock<Arc<CertifiedKey>>,
+}
+
+impl ResolvesServerCert for OwnCertificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.current.read().unwrap_or_else(std::sync::PoisonError::into_inner)))
+    }
+}
+
+fn certified(credentials: &Credentials) -> Result<(CertifiedKey, CertificateFacts), ServerError> {
+    let pair = credentials.ca.server_credential(SERVER_NAME, crate::clock::now(), CERTIFICATE_DAYS)?;
+    let key = PrivateKeyDer::from_pem_slice(pair.private_key.expose_secret().as_bytes())
+        .map_err(|e| ServerError::Trust(e.to_string()))?;
+    let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)?;
+    let chain = vec![CertificateDer::from(pair.certificate.der().to_vec())];
+    Ok((CertifiedKey::new(chain, key), pair.certificate.facts().clone()))
+}
+
+/// Serves the questions until `stop`, then lets those under way finish.
+///
+/// # Errors
+/// [`ServerError`] when serving cannot begin.
+pub async fn serve(
+    listener: TcpListener,
+    service: Arc<Service>,
+    credentials: Arc<Credentials>,
+    stop: CancellationToken,
+) -> Result<(), ServerError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let (key, mut facts) = certified(&credentials)?;
+    let own = Arc::new(OwnCertificate { current: RwLock::new(Arc::new(key)) });
+    let mut roots = RootCertStore::empty();
+    for ca in CertificateDer::pem_slice_iter(credentials.ca_pem.as_bytes()) {
+        let ca = ca.map_err(|e| ServerError::Trust(e.to_string()))?;
+        roots.add(ca)?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        .build()
+        .map_err(|e| ServerError::Trust(e.to_string()))?;
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::clone(&own) as Arc<dyn ResolvesServerCert>);
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let routes = Router::new()
+        .route(OPEN, post(open))
+        .route(ISSUE, post(issue))
+        .route(COMPLETE, post(complete))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .with_state(service);
+    let (tracker, places) = (TaskTracker::new(), Arc::new(Semaphore::new(CONNECTIONS)));
+    loop {
+        let until_renewal = renew_at(&facts).duration_since(crate::clock::now());
+        let until_renewal = Duration::try_from(until_renewal).unwrap_or_default().clamp(Duration::from_secs(1), Duration::from_secs(3600));
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep(until_renewal) => {
+                if renew_at(&facts) <= crate::clock::now() {
+                    let (key, renewed) = certified(&credentials)?;
+                    *own.current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(key);
+                    facts = renewed;
+                }
+            }
+            accepted = listener.accept() => match accepted {
+                Ok((stream, peer)) => {
+                    let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+                    let connection = connection(stream, peer, acceptor.clone(), routes.clone(), stop.clone());
+                    tracker.spawn(async move { connection.await; drop(place) });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accepting an endpoint's connection");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+    tracker.close();
+    tracker.wait().await;
+    Ok(())
+}
+
+async fn connection(stream: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, routes: Router, stop: CancellationToken) {
+    // A question and its answer are one small write each; waiting for more costs 40 ms.
+    let _ = stream.set_nodelay(true);
+    let tls = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(tls)) => tls,
+        Ok(Err(error)) => return tracing::info!(%peer, %error, "an endpoint's connection was not let in"),
+        Err(_) => return tracing::info!(%peer, "an endpoint's connection did not finish its handshake"),
+    };
+    let certificate = tls.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let uri = certificate.and_then(|certificate| uri_san(certificate));
+    let Some((namespace, proxy)) = uri.as_deref().and_then(proxy_of) else {
+        return tracing::warn!(%peer, "an endpoint's certificate names no proxy");
+    };
+    let routes = routes.layer(Extension(ObjectKey::new(namespace, proxy)));
+    let builder = auto::Builder::new(TokioExecutor::new()).http1_only();
+    let serving = builder.serve_connection(TokioIo::new(tls), TowerToHyperService::new(routes));
+    tokio::pin!(serving);
+    let ended = tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = stop.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "an endpoint's connection ended");
+    }
+}
+
+type Answer<T> = Result<Json<T>, (StatusCode, String)>;
+
+fn answer<T>(result: Result<T, Unavailable>) -> Answer<T> {
+    result.map(Json).map_err(|unavailable| {
+        tracing::warn!(%unavailable, "a question was not answered");
+        (StatusCode::SERVICE_UNAVAILABLE, unavailable.to_string())
+    })
+}
+
+async fn open(
+    State(service): State<Arc<Service>>,
+    Extension(proxy): Extension<ObjectKey>,
+    Json(request): Json<OpenRequest>,
+) -> Answer<OpenAnswer> {
+    answer(service.open(&proxy, request).await)
+}
+
+async fn issue(
+    State(service): State<Arc<Service>>,
+    Extension(proxy): Extension<ObjectKey>,
+    Json(request): Json<IssueRequest>,
+) -> Answer<IssueAnswer> {
+    answer(service.issue(&proxy, request).await)
+}
+
+async fn complete(
+    State(service): State<Arc<Service>>,
+    Extension(proxy): Extension<ObjectKey>,
+    Json(request): Json<CompleteRequest>,
+) -> Answer<CompleteAnswer> {
+    answer(service.complete(&proxy, request).await)
+}

@@ -1,0 +1,400 @@
+//! The answers to the three questions: gather, decide (in `domain`), record, answer. Any replica can answer any
+//! of them at any time, because all that is remembered between two questions is in the ticket and in status.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::credentials::Credentials;
+use super::issuers::Issuers;
+use super::questions::{
+    CompleteAnswer, CompleteOutcome, CompleteRequest, IssueAnswer, IssueRequest, OpenAnswer, OpenRequest, Unavailable,
+};
+use super::strings::{StringCheck, Strings};
+use crate::api::{CertificateAuthorityProxy, CertificateOperation, IssuedCertificateStatus, LscSummary, Phase, Reason};
+use crate::controller::store::{Cause, Store};
+use crate::controller::world::{ObjectKey, World};
+use crate::domain::question::{self, EvidenceKind, Verdict};
+use crate::domain::ticket::{SigningGrant, Ticket};
+use crate::domain::transition::{Event, NotPossible, advance};
+use crate::pki::{LscRequest, LscSubject, PublicKey};
+
+/// Writes of one status that may meet a conflict before the question is given up.
+const TRIES: usize = 4;
+/// How long after the key time limit a ticket serves: the rest of the session.
+const TICKET_TAIL: SignedDuration = SignedDuration::from_mins(5);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Service {
+    world: Arc<World>,
+    store: Store,
+    credentials: Arc<Credentials>,
+    issuers: Issuers,
+    strings: Strings,
+    /// One change of an operation at a time in this replica: conflicts then come from other replicas only.
+    locks: Mutex<HashMap<ObjectKey, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// What became of a change of an operation's status.
+pub(super) enum Changed {
+    /// It is on record.
+    Recorded(Box<CertificateOperation>),
+    /// It cannot happen (any more).
+    NotPossible(NotPossible),
+    /// The operation is gone.
+    Gone,
+}
+
+impl Service {
+    /// A service over what this replica knows.
+    #[must_use]
+    pub fn new(world: Arc<World>, store: Store, credentials: Arc<Credentials>) -> Self {
+        Self {
+            issuers: Issuers::new(store.clone()),
+            strings: Strings::new(store.clone(), Arc::clone(&credentials)),
+            world,
+            store,
+            credentials,
+            locks: Mutex::default(),
+        }
+    }
+
+    /// Answers *open* for an endpoint of `proxy`.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the phone shall come again.
+    pub async fn open(&self, proxy: &ObjectKey, request: OpenRequest) -> Result<OpenAnswer, Unavailable> {
+        let now = crate::clock::now();
+        let key = ObjectKey::new(&proxy.namespace, request.device_name.to_ascii_lowercase());
+        let proxy = self.proxy(proxy)?;
+        let view = self.world.phone_view(&key);
+        let named = view.phone.as_ref().and_then(|p| p.status.as_ref()?.operation.as_ref());
+        let armed = named.and_then(|n| view.operations.iter().find(|o| o.metadata.name.as_ref() == Some(&n.name)));
+        let evidence = request.evidence();
+        let verdict = question::open(&proxy, view.phone.as_deref(), armed.map(AsRef::as_ref), evidence, now);
+        let spent_string = match verdict {
+            Verdict::UnknownDevice => return Ok(OpenAnswer::UnknownDevice),
+            Verdict::NothingScheduled => return Ok(OpenAnswer::NothingScheduled),
+            Verdict::Refused(reason, why) => {
+                tracing::info!(device = %request.device_name, %reason, why, "not let in");
+                return Ok(OpenAnswer::Refused { reason });
+            }
+            Verdict::AdmitByNullString => None,
+            Verdict::CheckString { secret } => {
+                let (Some(armed), Some(digits)) = (armed, &request.digits) else {
+                    return Ok(OpenAnswer::Refused { reason: Reason::InvalidCredentials });
+                };
+                let operation = ObjectKey::of(armed.as_ref());
+                let lock = self.lock(&operation);
+                let _one_at_a_time = lock.lock().await;
+                let checked = self.strings.check(self, &proxy, &view, &operation, &secret, &digits.0).await;
+                match checked? {
+                    StringCheck::Right { spent } => spent,
+                    StringCheck::Refused(reason) => return Ok(OpenAnswer::Refused { reason }),
+                }
+            }
+        };
+        let Some(armed) = armed else { return Ok(OpenAnswer::NothingScheduled) };
+        Ok(self.admit(&proxy, armed, &request, evidence, spent_string, now))
+    }
+
+    fn admit(
+        &self,
+        proxy: &CertificateAuthorityProxy,
+        operation: &CertificateOperation,
+        request: &OpenRequest,
+        evidence: EvidenceKind,
+        spent_string: Option<String>,
+        now: Timestamp,
+    ) -> OpenAnswer {
+        let Ok(key) = crate::api::resolve_key(operation.spec.key_type, operation.spec.key_size) else {
+            return OpenAnswer::Refused { reason: Reason::KeyRejected };
+        };
+        if request.version < 3 && !key.is_rsa() {
+            tracing::info!(device = %request.device_name, "phones of protocol version 2 make RSA keys only");
+            return OpenAnswer::Refused { reason: Reason::KeyRejected };
+        }
+        let seconds = u32::from(proxy.spec.maximum_key_generation_minutes) * 60;
+        let lasts = SignedDuration::from_secs(i64::from(seconds)) + TICKET_TAIL;
+        let key_of = ObjectKey::of(proxy);
+        let ticket = Ticket {
+            namespace: key_of.namespace,
+            proxy: key_of.name,
+            device: request.device_name.clone(),
+            operation: operation.metadata.name.clone().unwrap_or_default(),
+            operation_uid: operation.metadata.uid.clone().unwrap_or_default(),
+            evidence: match evidence {
+                _ if operation.spec.authentication_mode == crate::api::AuthenticationMode::ByNullString => "NullString",
+                EvidenceKind::String => "AuthenticationString",
+                EvidenceKind::Null | EvidenceKind::Certificate => "NullString",
+            }
+            .into(),
+            session_id: request.session_id,
+            spent_string,
+            sha256_fingerprint: None,
+            expires: now.checked_add(lasts).unwrap_or(Timestamp::MAX),
+        };
+        OpenAnswer::Install { ticket: ticket.seal(&self.credentials.tickets), key, key_generation_seconds: seconds }
+    }
+
+    /// Answers *issue*.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the phone shall come again.
+    pub async fn issue(&self, proxy: &ObjectKey, request: IssueRequest) -> Result<IssueAnswer, Unavailable> {
+        let now = crate::clock::now();
+        let refused = |reason| Ok(IssueAnswer::Refused { reason });
+        let believed = Ticket::verify(
+            &request.ticket,
+            &self.credentials.tickets,
+            (&proxy.namespace, &proxy.name),
+            request.session_id,
+            now,
+        );
+        let ticket = match believed {
+            Ok(ticket) => ticket,
+            Err(why) => {
+                tracing::warn!(%proxy, %why, "a ticket for issue was not believed");
+                return refused(Reason::InvalidCredentials);
+            }
+        };
+        let proxy = self.proxy(proxy)?;
+        let key = ObjectKey::new(&ticket.ticket().namespace, &ticket.ticket().operation);
+        let uid = ticket.ticket().operation_uid.clone();
+        let lock = self.lock(&key);
+        let _one_at_a_time = lock.lock().await;
+        let Some(operation) = self.operation(&key, &uid).await? else { return refused(Reason::Superseded) };
+        let asked = crate::api::resolve_key(operation.spec.key_type, operation.spec.key_size);
+        let public_key = PublicKey::from_spki(&request.public_key)
+            .map_err(|why| why.to_string())
+            .and_then(|made| asked.map_err(|e| e.to_string()).map(|asked| (made, asked)))
+            .and_then(|(made, asked)| made.matches(asked).map_err(|e| e.to_string()).map(|()| made));
+        let public_key = match public_key {
+            Ok(public_key) => public_key,
+            Err(message) => {
+                let reason = Reason::KeyRejected;
+                self.change(&key, &uid, |_| Event::Ended { reason, message: message.clone() }).await?;
+                return refused(reason);
+            }
+        };
+        let Ok(grant) = ticket.grant(public_key) else { return refused(Reason::InvalidCredentials) };
+        self.deliver(&proxy, &operation, &key, &grant, now).await
+    }
+
+    /// Puts a certificate for the granted key on record, or finds it there, and answers with it.
+    async fn deliver(
+        &self,
+        proxy: &CertificateAuthorityProxy,
+        operation: &CertificateOperation,
+        key: &ObjectKey,
+        grant: &SigningGrant,
+        now: Timestamp,
+    ) -> Result<IssueAnswer, Unavailable> {
+        let in_time = operation.completes_by().is_none_or(|deadline| now < deadline);
+        if let Some(again) = same_key_again(operation, grant).filter(|_| in_time) {
+            return self.issued(grant, &again);
+        }
+        let certificate = self.sign(proxy, grant, now).await?;
+        let uid = &grant.ticket().operation_uid;
+        let changed = self
+            .change(key, uid, |_| Event::Issued {
+                certificate: certificate.clone(),
+                authenticated_by: grant.ticket().evidence.clone(),
+                spent_string: grant.ticket().spent_string.clone(),
+            })
+            .await?;
+        match changed {
+            Changed::Recorded(_) => self.issued(grant, &certificate),
+            Changed::NotPossible(NotPossible::PastDeadline(..)) => Ok(IssueAnswer::Refused { reason: Reason::Expired }),
+            Changed::NotPossible(_) | Changed::Gone => Ok(IssueAnswer::Refused { reason: Reason::Superseded }),
+        }
+    }
+
+    fn issued(&self, grant: &SigningGrant, certificate: &IssuedCertificateStatus) -> Result<IssueAnswer, Unavailable> {
+        let der = crate::pki::certificate::from_pem(&certificate.pem).map_err(|e| Unavailable(e.to_string()))?;
+        let receipt = grant.receipt(certificate.summary.sha256_fingerprint.clone());
+        Ok(IssueAnswer::Issued { certificate: der, receipt: receipt.seal(&self.credentials.tickets) })
+    }
+
+    /// Signs the granted key: the only place that does.
+    async fn sign(
+        &self,
+        proxy: &CertificateAuthorityProxy,
+        grant: &SigningGrant,
+        now: Timestamp,
+    ) -> Result<IssuedCertificateStatus, Unavailable> {
+        let issuer = self.issuers.of(proxy).await?;
+        let request = LscRequest {
+            device_name: &grant.ticket().device,
+            public_key: grant.public_key(),
+            subject: &subject(proxy),
+            years: proxy.spec.certificate_validity_years,
+            now,
+        };
+        let signed = issuer.sign_lsc(&request).map_err(|e| Unavailable(e.to_string()))?;
+        let facts = signed.facts();
+        let summary = LscSummary {
+            serial_number: facts.serial.clone(),
+            sha256_fingerprint: facts.sha256.clone(),
+            public_key_sha256: facts.spki_sha256.clone(),
+            issuer: facts.issuer.clone(),
+            not_before: facts.not_before,
+            not_after: facts.not_after,
+        };
+        Ok(IssuedCertificateStatus { summary, pem: signed.pem().to_owned(), issued_at: now })
+    }
+
+    /// Answers *complete*.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the phone shall come again.
+    pub async fn complete(&self, proxy: &ObjectKey, request: CompleteRequest) -> Result<CompleteAnswer, Unavailable> {
+        let now = crate::clock::now();
+        let believed = Ticket::verify(
+            &request.ticket,
+            &self.credentials.tickets,
+            (&proxy.namespace, &proxy.name),
+            request.session_id,
+            now,
+        );
+        let ticket = match believed {
+            Ok(ticket) => ticket.ticket().clone(),
+            Err(why) => {
+                tracing::warn!(%proxy, %why, "a ticket for complete was not believed");
+                return Ok(CompleteAnswer::Refused { reason: Reason::InvalidCredentials });
+            }
+        };
+        let proxy = self.proxy(proxy)?;
+        let Some(event) = completing(&proxy, &ticket, request.outcome) else {
+            return Ok(CompleteAnswer::Refused { reason: Reason::InvalidCredentials });
+        };
+        let key = ObjectKey::new(&ticket.namespace, &ticket.operation);
+        let lock = self.lock(&key);
+        let _one_at_a_time = lock.lock().await;
+        match self.change(&key, &ticket.operation_uid, |_| event.clone()).await? {
+            Changed::Recorded(operation) => {
+                tracing::info!(operation = %key, phase = ?operation.phase(), outcome = ?request.outcome, "recorded");
+                Ok(CompleteAnswer::Recorded)
+            }
+            Changed::NotPossible(NotPossible::Over(_)) if self.already_recorded(&key, &ticket, request.outcome) => {
+                Ok(CompleteAnswer::Recorded)
+            }
+            Changed::NotPossible(why) => {
+                tracing::info!(operation = %key, %why, "not recorded");
+                Ok(CompleteAnswer::Refused { reason: Reason::Superseded })
+            }
+            Changed::Gone => Ok(CompleteAnswer::Refused { reason: Reason::Superseded }),
+        }
+    }
+
+    /// Whether the record says already what the phone says: the answer to an earlier try was lost.
+    fn already_recorded(&self, key: &ObjectKey, ticket: &Ticket, outcome: CompleteOutcome) -> bool {
+        let Some(operation) = self.world.operation(key) else { return false };
+        let status = operation.status_or_default();
+        let stored = status.certificate.map(|c| c.summary.sha256_fingerprint);
+        outcome == CompleteOutcome::Stored && status.phase == Phase::Successful && stored == ticket.sha256_fingerprint
+    }
+
+    fn proxy(&self, key: &ObjectKey) -> Result<Arc<CertificateAuthorityProxy>, Unavailable> {
+        self.world.proxy(key).ok_or_else(|| Unavailable(format!("there is no CertificateAuthorityProxy {key}")))
+    }
+
+    fn lock(&self, key: &ObjectKey) -> Arc<tokio::sync::Mutex<()>> {
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        if locks.len() > 10_000 {
+            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
+        }
+        Arc::clone(locks.entry(key.clone()).or_default())
+    }
+
+    /// The operation as known here, else as the API server has it.
+    async fn operation(&self, key: &ObjectKey, uid: &str) -> Result<Option<CertificateOperation>, Unavailable> {
+        let known = match self.world.operation(key) {
+            Some(known) => Some(known.as_ref().clone()),
+            None => self.fresh(key).await?,
+        };
+        Ok(known.filter(|o| o.metadata.uid.as_deref() == Some(uid)))
+    }
+
+    async fn fresh(&self, key: &ObjectKey) -> Result<Option<CertificateOperation>, Unavailable> {
+        let read = self.store.get::<CertificateOperation>(key).await.map_err(|e| Unavailable(e.to_string()))?;
+        read.iter().for_each(|operation| self.world.learn(operation));
+        Ok(read)
+    }
+
+    /// Makes one transition and puts it on record, against whatever other replicas write meanwhile.
+    pub(super) async fn change(
+        &self,
+        key: &ObjectKey,
+        uid: &str,
+        event: impl Fn(&CertificateOperation) -> Event,
+    ) -> Result<Changed, Unavailable> {
+        let mut known = self.operation(key, uid).await?;
+        for tried in 0..TRIES {
+            let Some(mut operation) = known else { return Ok(Changed::Gone) };
+            let status = match advance(&operation, event(&operation), crate::clock::now()) {
+                Ok(status) => status,
+                Err(why) => return Ok(Changed::NotPossible(why)),
+            };
+            operation.status = Some(status);
+            match self.store.replace_status(&operation).await {
+                Ok(recorded) => {
+                    self.world.learn(&recorded);
+                    return Ok(Changed::Recorded(Box::new(recorded)));
+                }
+                Err(error) => match error.cause {
+                    Cause::NotFound => return Ok(Changed::Gone),
+                    // Another replica came first, or what is known here is stale: look, and decide anew.
+                    Cause::Conflict | Cause::Invalid(_) if tried + 1 < TRIES => {
+                        tokio::time::sleep(Duration::from_millis(5 << tried)).await;
+                    }
+                    Cause::Unavailable(_) if tried == 0 => {}
+                    _ => return Err(Unavailable(error.to_string())),
+                },
+            }
+            known = self.fresh(key).await?.filter(|o| o.metadata.uid.as_deref() == Some(uid));
+        }
+        Err(Unavailable(format!("operation {key} changes too fast")))
+    }
+}
+
+fn same_key_again(operation: &CertificateOperation, grant: &SigningGrant) -> Option<IssuedCertificateStatus> {
+    let certificate = operation.status.as_ref().filter(|s| s.phase == Phase::InProgress)?.certificate.clone()?;
+    (certificate.summary.public_key_sha256 == crate::pki::hex(&grant.public_key().sha256())).then_some(certificate)
+}
+
+/// The event that an outcome stands for; none when the ticket does not fit it.
+fn completing(proxy: &CertificateAuthorityProxy, ticket: &Ticket, outcome: CompleteOutcome) -> Option<Event> {
+    let limit = proxy.spec.maximum_key_generation_attempts;
+    Some(match outcome {
+        CompleteOutcome::Stored => Event::Stored { sha256_fingerprint: ticket.sha256_fingerprint.clone()? },
+        CompleteOutcome::StoreRejected { reason } => Event::Ended {
+            reason: Reason::StoreRejected,
+            message: format!("the phone did not store its certificate and gave reason {reason}"),
+        },
+        CompleteOutcome::KeyGenerationFailed { .. } => {
+            Event::KeyGeneration { reason: Reason::KeyGenerationFailed, limit }
+        }
+        CompleteOutcome::KeyGenerationTimedOut => Event::KeyGeneration { reason: Reason::KeyGenerationTimeout, limit },
+        CompleteOutcome::Aborted => Event::Ended {
+            reason: Reason::UserAborted,
+            message: "the phone's user stopped the operation; set a new revision to run again".into(),
+        },
+    })
+}
+
+/// The names in LSCs and in CAPF's own certificates.
+#[must_use]
+pub fn subject(proxy: &CertificateAuthorityProxy) -> LscSubject {
+    let names = proxy.spec.certificate_subject.clone().unwrap_or_default();
+    LscSubject {
+        organization: names.organization,
+        organizational_unit: names.organizational_unit,
+        locality: names.locality,
+        state: names.state,
+        country: names.country,
+    }
+}

@@ -1,0 +1,170 @@
+//! The check of authentication strings: count, then answer.
+//!
+//! A wrong string is written into the operation's status before the phone is told. If that write does not come
+//! through, the try is owed: nothing is checked for that operation in this replica until it has been written.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use k8s_openapi::api::core::v1::Secret;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::credentials::{Credentials, text};
+use super::questions::Unavailable;
+use super::service::{Changed, Service};
+use crate::api::{
+    AUTHENTICATION_STRING_KEY, AUTHENTICATION_STRING_TYPE, CertificateAuthorityProxy, CertificateOperation, Reason,
+};
+use crate::controller::store::{Cause, Store};
+use crate::controller::world::{ObjectKey, PhoneView};
+use crate::domain::budget::Budget;
+use crate::domain::phone::generates_string;
+use crate::domain::string::AuthenticationString;
+use crate::domain::transition::Event;
+
+/// What the check found.
+pub(super) enum StringCheck {
+    /// The digits are right. A given string's digest goes with the certificate, so that it is used up.
+    Right {
+        /// Keyed digest of a given string.
+        spent: Option<String>,
+    },
+    /// Not let in; where a try was spent, it is on record.
+    Refused(Reason),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Strings {
+    store: Store,
+    credentials: Arc<Credentials>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    budget: Option<Budget>,
+    /// Operations with a wrong try that is not on record yet, by UID.
+    owed: HashMap<String, Option<String>>,
+}
+
+/// The Secret does not hold a usable string.
+#[derive(Debug)]
+pub(crate) enum StringError {
+    /// There is none.
+    Missing(String),
+    /// It is of another type, or malformed.
+    Unusable(Reason, String),
+    /// The API server did not answer.
+    Unavailable(String),
+}
+
+/// Reads a string from its Secret. A Secret of another type is never looked into.
+pub(crate) async fn read_string(store: &Store, key: &ObjectKey) -> Result<AuthenticationString, StringError> {
+    let malformed = |why: String| StringError::Unusable(Reason::AuthenticationStringMalformed, why);
+    let secret = match store.get::<Secret>(key).await {
+        Ok(secret) => secret.ok_or_else(|| StringError::Missing(format!("there is no Secret {}", key.name)))?,
+        Err(error) if matches!(error.cause, Cause::Forbidden(_)) => return Err(malformed(error.to_string())),
+        Err(error) => return Err(StringError::Unavailable(error.to_string())),
+    };
+    if secret.type_.as_deref() != Some(AUTHENTICATION_STRING_TYPE) {
+        let why = format!("Secret {} is not of type {AUTHENTICATION_STRING_TYPE}; make it anew with that type", key.name);
+        return Err(malformed(why));
+    }
+    let digits = text(&secret.data.unwrap_or_default(), AUTHENTICATION_STRING_KEY)
+        .ok_or_else(|| malformed(format!("Secret {} has no key {AUTHENTICATION_STRING_KEY}", key.name)))?;
+    AuthenticationString::parse(digits.expose_secret()).map_err(|why| malformed(format!("Secret {} {why}", key.name)))
+}
+
+/// Whether a given string was used up by another operation of the phone.
+pub(crate) fn is_spent(digest: &str, operations: &[Arc<CertificateOperation>], except: Option<&str>) -> bool {
+    operations
+        .iter()
+        .filter(|o| except.is_none() || o.metadata.uid.as_deref() != except)
+        .filter_map(|o| o.status.as_ref()?.spent_string.as_deref())
+        .any(|spent| spent == digest)
+}
+
+impl Strings {
+    pub(super) fn new(store: Store, credentials: Arc<Credentials>) -> Self {
+        Self { store, credentials, state: Mutex::default() }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Checks what was entered on the phone. The caller holds the operation's lock.
+    pub(super) async fn check(
+        &self,
+        service: &Service,
+        proxy: &CertificateAuthorityProxy,
+        view: &PhoneView,
+        operation: &ObjectKey,
+        secret: &str,
+        entered: &SecretString,
+    ) -> Result<StringCheck, Unavailable> {
+        let known = view.operations.iter().find(|o| ObjectKey::of(o.as_ref()) == *operation);
+        let Some(known) = known else { return Ok(StringCheck::Refused(Reason::Superseded)) };
+        let uid = known.metadata.uid.clone().unwrap_or_default();
+        let limit = proxy.spec.maximum_authentication_attempts;
+        let owed = self.state().owed.get(&uid).cloned();
+        if let Some(spent_string) = owed {
+            if let Some(over) = self.spend(service, operation, &uid, limit, spent_string).await? {
+                return Ok(StringCheck::Refused(over));
+            }
+        }
+        let key = ObjectKey::new(&operation.namespace, secret);
+        let string = match read_string(&self.store, &key).await {
+            Ok(string) => string,
+            Err(StringError::Unusable(reason, why)) => {
+                tracing::warn!(%operation, %reason, why, "the authentication string cannot be checked");
+                return Ok(StringCheck::Refused(reason));
+            }
+            Err(StringError::Missing(why) | StringError::Unavailable(why)) => return Err(Unavailable(why)),
+        };
+        let phone = view.phone.as_ref().and_then(|p| p.metadata.name.clone()).unwrap_or_default();
+        let spent = (!generates_string(&known.spec)).then(|| string.digest(&self.credentials.strings, &phone));
+        if spent.as_deref().is_some_and(|digest| is_spent(digest, &view.operations, Some(&uid))) {
+            return Ok(StringCheck::Refused(Reason::AuthenticationStringReused));
+        }
+        let rate = proxy.spec.limits.wrong_strings_per_second;
+        let now = crate::clock::now();
+        {
+            let mut state = self.state();
+            let budget = state.budget.get_or_insert_with(|| Budget::full(rate, now));
+            if !budget.reserve(rate, now) {
+                return Err(Unavailable("too many wrong authentication strings at the moment".into()));
+            }
+            if string.matches(entered) {
+                budget.give_back();
+                return Ok(StringCheck::Right { spent });
+            }
+            state.owed.insert(uid.clone(), spent.clone());
+        }
+        let over = self.spend(service, operation, &uid, limit, spent).await?;
+        Ok(StringCheck::Refused(over.unwrap_or(Reason::InvalidAuthenticationString)))
+    }
+
+    /// Puts a wrong try on record; `Some` when the operation is over, by it or otherwise.
+    async fn spend(
+        &self,
+        service: &Service,
+        operation: &ObjectKey,
+        uid: &str,
+        limit: u16,
+        spent_string: Option<String>,
+    ) -> Result<Option<Reason>, Unavailable> {
+        let event = |_: &CertificateOperation| Event::WrongString { limit, spent_string: spent_string.clone() };
+        let changed = service.change(operation, uid, event).await?;
+        self.state().owed.remove(uid);
+        Ok(match changed {
+            Changed::Recorded(recorded) => {
+                let attempts = recorded.status_or_default().attempts.unwrap_or_default().authentication;
+                tracing::info!(%operation, attempts, limit, "wrong authentication string");
+                recorded.status_or_default().reason
+            }
+            Changed::NotPossible(_) | Changed::Gone => Some(Reason::Superseded),
+        })
+    }
+}

@@ -1,0 +1,244 @@
+//! The controller process: watches and questions in every replica, the loops in the one that leads.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Client, Config};
+use tokio::net::TcpListener;
+use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::events::Reporter;
+use super::lease::Candidate;
+use super::phone::Phones;
+use super::proxy::Proxies;
+use super::queue::Queue;
+use super::store::{LOOP_CALL, QUESTION_CALL, Store, WATCH_SECONDS, configured};
+use super::world::{Known, ObjectKey, WorkKey, World};
+use crate::api::{CertificateAuthorityProxy, CertificateOperation, LOOPS_MANAGER, Phone, QUESTIONS_MANAGER};
+use crate::authority::credentials::{Credentials, CredentialsError};
+use crate::authority::server::{ServerError, serve};
+use crate::authority::service::Service;
+
+/// Phones and proxies worked on at once by the leader.
+const WORKERS: usize = 16;
+/// Longest sleep towards a deadline: a clock that was moved is noticed within it.
+const LONGEST_SLEEP: Duration = Duration::from_secs(50);
+
+/// `capf controller`: watches the resources, answers endpoints' questions and, when it leads, runs the loops.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ControllerArgs {
+    /// Namespace of the controllers' own Secret and Lease.
+    #[arg(long, env = "CAPF_NAMESPACE", default_value = "capf-system")]
+    pub namespace: String,
+    /// Only look after the resources of this namespace; without it, of all.
+    #[arg(long, env = "CAPF_WATCH_NAMESPACE")]
+    pub watch_namespace: Option<String>,
+    /// Address to answer endpoints' questions at.
+    #[arg(long, default_value = "[::]:8443")]
+    pub listen: SocketAddr,
+    /// host:port under which endpoints reach the controllers; may be given several times, tried in turn.
+    #[arg(long = "advertise", required = true, value_name = "HOST:PORT")]
+    pub advertise: Vec<String>,
+    /// Name of this replica in the Lease; must be unique.
+    #[arg(long, env = "HOSTNAME", default_value = "capf-controller")]
+    pub identity: String,
+}
+
+/// The controller cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// No cluster.
+    #[error("finding the cluster: {0}; set KUBECONFIG or run in a pod")]
+    Config(#[from] kube::config::InferConfigError),
+    /// No client.
+    #[error("making a client: {0}")]
+    Client(#[from] kube::Error),
+    /// No address to listen at.
+    #[error("listening at {0}: {1}; choose another --listen")]
+    Listen(SocketAddr, std::io::Error),
+    /// No credentials.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// No server.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+}
+
+/// Runs until `stop`.
+///
+/// # Errors
+/// [`RunError`] when it cannot begin; what fails later is tried again.
+pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), RunError> {
+    let (config, watch_config) = configured(Config::infer().await?);
+    let client = Client::try_from(config)?;
+    let watch_client = Client::try_from(watch_config)?;
+    let loops = Store::new(client.clone(), LOOPS_MANAGER, LOOP_CALL);
+    let world = Arc::new(World::default());
+    let tasks = TaskTracker::new();
+    let scope = args.watch_namespace.as_deref();
+    tasks.spawn(follow::<CertificateAuthorityProxy>(watch_client.clone(), scope, Arc::clone(&world), stop.clone()));
+    tasks.spawn(follow::<Phone>(watch_client.clone(), scope, Arc::clone(&world), stop.clone()));
+    tasks.spawn(follow::<CertificateOperation>(watch_client, scope, Arc::clone(&world), stop.clone()));
+
+    let credentials = Arc::new(obtain(&loops, &args.namespace, &stop).await?);
+    let listener = TcpListener::bind(args.listen).await.map_err(|e| RunError::Listen(args.listen, e))?;
+    let address = listener.local_addr().map_err(|e| RunError::Listen(args.listen, e))?;
+    while !world.is_listed() && !stop.is_cancelled() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    tracing::info!(%address, ?world, "ready: answering questions");
+    let questions = Store::new(client, QUESTIONS_MANAGER, QUESTION_CALL);
+    let service = Arc::new(Service::new(Arc::clone(&world), questions, Arc::clone(&credentials)));
+    let serving = tasks.spawn(serve(listener, service, Arc::clone(&credentials), stop.clone()));
+
+    let (leads, leading) = watch::channel(false);
+    let lease = ObjectKey::new(&args.namespace, "capf-controller");
+    let identity = format!("{}-{:08x}", args.identity, std::process::id());
+    tasks.spawn(Candidate::new(loops.clone(), lease, identity).run(leads, stop.clone()));
+    let work = Loops {
+        phones: Phones {
+            world: Arc::clone(&world),
+            store: loops.clone(),
+            credentials: Arc::clone(&credentials),
+            reporter: Reporter::new(loops.clone()),
+        },
+        proxies: Proxies {
+            world: Arc::clone(&world),
+            store: loops.clone(),
+            credentials,
+            reporter: Reporter::new(loops),
+            controllers: args.advertise,
+        },
+        world,
+    };
+    tasks.spawn(while_leading(Arc::new(work), leading, stop.clone()));
+    tasks.close();
+    let served = serving.await;
+    // Whatever ended the questions ends the replica: one that does not answer must not go on to lead.
+    stop.cancel();
+    tasks.wait().await;
+    Ok(served.unwrap_or(Ok(()))?)
+}
+
+async fn obtain(store: &Store, namespace: &str, stop: &CancellationToken) -> Result<Credentials, CredentialsError> {
+    let key = ObjectKey::new(namespace, "capf-controller");
+    let mut pause = Duration::from_millis(200);
+    loop {
+        match Credentials::obtain(store, &key).await {
+            Err(CredentialsError::Call(error)) if !stop.is_cancelled() => {
+                tracing::warn!(%error, ?pause, "obtaining the controllers' credentials; trying again");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(5));
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Keeps the world's knowledge of one kind current.
+fn follow<K>(
+    client: Client,
+    scope: Option<&str>,
+    world: Arc<World>,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + use<K>
+where
+    K: Known
+        + kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+        + kube::CustomResourceExt
+        + serde::de::DeserializeOwned
+        + std::fmt::Debug
+        + Send
+        + Sync
+        + 'static,
+{
+    let api: Api<K> = match scope {
+        Some(namespace) => Api::namespaced(client, namespace),
+        None => Api::all(client),
+    };
+    async move {
+        let events = watcher(api, watcher::Config::default().timeout(WATCH_SECONDS)).default_backoff();
+        let mut events = std::pin::pin!(events.take_until(stop.cancelled()));
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => world.observe(event),
+                Err(error) => tracing::warn!(kind = K::crd_name(), %error, "watching; trying again"),
+            }
+        }
+    }
+}
+
+struct Loops {
+    phones: Phones,
+    proxies: Proxies,
+    world: Arc<World>,
+}
+
+/// Runs the loops as long as this replica leads. A lost Lease drops them, not the process.
+async fn while_leading(loops: Arc<Loops>, mut leading: watch::Receiver<bool>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            led = leading.wait_for(|leads| *leads) => if led.is_err() { return },
+        }
+        tracing::info!("leading: the loops run here");
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = work(&loops) => {}
+            lost = leading.wait_for(|leads| !*leads) => if lost.is_err() { return },
+        }
+        tracing::info!("no longer leading: the loops are dropped");
+    }
+}
+
+/// The loops themselves: everything once, then whatever changes or falls due.
+async fn work(loops: &Arc<Loops>) {
+    let mut changes = loops.world.changes();
+    let queue = Arc::new(Queue::default());
+    loops.world.all_work().into_iter().for_each(|key| queue.add(key));
+    let mut workers = tokio::task::JoinSet::new();
+    for _ in 0..WORKERS {
+        let (loops, queue) = (Arc::clone(loops), Arc::clone(&queue));
+        workers.spawn(async move {
+            loop {
+                let key = queue.next().await;
+                loops.one(key, &queue).await;
+            }
+        });
+    }
+    loop {
+        match changes.recv().await {
+            Ok(key) => queue.add(key),
+            Err(broadcast::error::RecvError::Lagged(missed)) => {
+                tracing::warn!(missed, "changes came faster than they were taken; looking at everything");
+                loops.world.all_work().into_iter().for_each(|key| queue.add(key));
+            }
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+impl Loops {
+    async fn one(&self, key: WorkKey, queue: &Queue) {
+        let done = match &key {
+            WorkKey::Phone(phone) => self.phones.reconcile(phone).await.map_err(|e| e.to_string()),
+            WorkKey::Proxy(proxy) => self.proxies.reconcile(proxy).await.map_err(|e| e.to_string()),
+        };
+        match done {
+            Ok(wake) => {
+                let pause = wake.map(|at| Duration::try_from(at.duration_since(crate::clock::now())).unwrap_or_default());
+                queue.done(key, pause.map(|pause| pause.min(LONGEST_SLEEP)));
+            }
+            Err(error) => {
+                let object = format!("{key:?}");
+                let pause = queue.failed(key);
+                tracing::warn!(object, error, ?pause, "trying again");
+            }
+        }
+    }
+}
