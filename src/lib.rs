@@ -7,5 +7,6 @@ pub mod clock;
 pub mod controller;
 pub mod crds;
 pub mod domain;
+pub mod logging;
 pub mod pki;
 pub mod wire;

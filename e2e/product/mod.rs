@@ -1,0 +1,276 @@
+//! The product, installed in a namespace of its own on a real control plane: controllers under their own RBAC,
+//! an endpoint outside the cluster with an exported bundle, simulated phones.
+
+#![allow(dead_code, reason = "each test target uses a part of it")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use capf::api::{CertificateAuthorityProxy, CertificateOperation, Phone};
+use kube::{Api, Client, ResourceExt as _};
+
+use crate::harness::{ControlPlane, Namespace, Process, capf_binary, eventually, free_port};
+
+/// How long anything is waited for that takes a second on a quiet machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One installation.
+pub struct Product {
+    pub plane: &'static ControlPlane,
+    pub client: Client,
+    pub namespace: Namespace,
+    pub controllers: Vec<Process>,
+    pub endpoint: Option<Process>,
+    /// Where phones connect.
+    pub address: String,
+    /// Folder of this installation.
+    pub folder: tempfile::TempDir,
+    questions: Vec<u16>,
+    log_level: &'static str,
+}
+
+/// Options of an installation.
+#[derive(Clone)]
+pub struct Options {
+    /// Log level of every process.
+    pub log_level: &'static str,
+    /// Further lines of the proxy's spec, two spaces in.
+    pub proxy: &'static str,
+    /// Controller replicas.
+    pub replicas: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { log_level: "debug", proxy: "  permitNullString: true", replicas: 1 }
+    }
+}
+
+impl Product {
+    /// Installs with the defaults.
+    pub async fn start(name: &str) -> Self {
+        Self::start_with(name, Options::default()).await
+    }
+
+    /// Installs.
+    pub async fn start_with(name: &str, options: Options) -> Self {
+        let plane = ControlPlane::shared();
+        install_crds(plane);
+        let client = plane.client(None);
+        let namespace = Namespace::create(&client, name).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        grant(plane, namespace.name());
+        let questions: Vec<u16> = (0..options.replicas).map(|_| free_port()).collect();
+        let mut product = Self {
+            plane,
+            client,
+            namespace,
+            controllers: Vec::new(),
+            endpoint: None,
+            address: format!("127.0.0.1:{}", free_port()),
+            folder,
+            questions,
+            log_level: options.log_level,
+        };
+        for replica in 0..options.replicas {
+            product.start_controller(replica);
+        }
+        product.apply(&format!(
+            "apiVersion: capf.dev/v1alpha1\nkind: CertificateAuthorityProxy\nmetadata: {{name: main}}\nspec:\n  \
+             placement: External\n{}\n",
+            options.proxy
+        ));
+        product.proxy_ready().await;
+        product.export_bundle();
+        product.start_endpoint();
+        product
+    }
+
+    /// Name of the namespace.
+    pub fn ns(&self) -> &str {
+        self.namespace.name()
+    }
+
+    /// Starts the controller of this number, as after a crash.
+    pub fn start_controller(&mut self, replica: usize) {
+        let advertised: Vec<String> =
+            self.questions.iter().flat_map(|port| ["--advertise".into(), format!("127.0.0.1:{port}")]).collect();
+        let mut command = Command::new(capf_binary());
+        command
+            .args(["controller", "--namespace", self.ns(), "--watch-namespace", self.ns()])
+            .args(["--identity", &format!("replica-{replica}"), "--log-level", self.log_level])
+            .args(["--listen", &format!("127.0.0.1:{}", self.questions[replica])])
+            .args(advertised);
+        self.clock_offset_file().into_iter().for_each(|file| drop(command.env("CAPF_TEST_CLOCK_OFFSET_FILE", file)));
+        let log = format!("{}-controller-{replica}-{}", self.ns(), self.controllers.len());
+        let process = self.plane.spawn(&log, Some("capf-controller"), &mut command).unwrap();
+        process.wait_for_log("ready: answering questions", PATIENCE).unwrap();
+        self.controllers.push(process);
+    }
+
+    /// The file that moves the clock of processes started from now on, where the test has made one.
+    fn clock_offset_file(&self) -> Option<PathBuf> {
+        Some(self.folder.path().join("clock")).filter(|file| file.exists())
+    }
+
+    /// Moves the clock of controllers that were started after the first call.
+    pub fn move_clock(&self, seconds: i64) {
+        fs::write(self.folder.path().join("clock"), seconds.to_string()).unwrap();
+    }
+
+    /// Starts the endpoint, as after a crash.
+    pub fn start_endpoint(&mut self) {
+        let mut command = Command::new(capf_binary());
+        command
+            .args(["endpoint", "--listen", &self.address, "--log-level", self.log_level, "--drain-seconds", "20"])
+            .arg("--bundle")
+            .arg(self.bundle());
+        let process = self.plane.spawn(&format!("{}-endpoint", self.ns()), None, &mut command).unwrap();
+        process.wait_for_log("listening", PATIENCE).unwrap();
+        self.endpoint = Some(process);
+    }
+
+    fn bundle(&self) -> PathBuf {
+        self.folder.path().join("bundle")
+    }
+
+    fn export_bundle(&self) {
+        self.capf(None, &["endpoint-bundle", "--proxy", "main", "-n", self.ns(), "--output", &text(&self.bundle())]);
+    }
+
+    async fn proxy_ready(&self) {
+        let proxies: Api<CertificateAuthorityProxy> = self.api();
+        eventually("the proxy is Ready", PATIENCE, || async {
+            let proxy = proxies.get("main").await.map_err(|e| e.to_string())?;
+            let conditions = proxy.status.map(|s| s.conditions).unwrap_or_default();
+            let ready = conditions.iter().any(|c| format!("{:?} {:?}", c.type_, c.status) == "Ready True");
+            if ready { Ok(()) } else { Err(format!("{conditions:?}")) }
+        })
+        .await
+        .unwrap();
+    }
+
+    /// An API of this namespace.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+    {
+        Api::namespaced(self.client.clone(), self.ns())
+    }
+
+    /// `kubectl apply -f -` in this namespace.
+    pub fn apply(&self, manifest: &str) -> String {
+        self.plane.kubectl_stdin(&["apply", "-n", self.ns(), "-f", "-"], manifest).unwrap()
+    }
+
+    /// `kubectl -n NAMESPACE ...`.
+    pub fn kubectl(&self, args: &[&str]) -> String {
+        let args: Vec<&str> = ["-n", self.ns()].into_iter().chain(args.iter().copied()).collect();
+        self.plane.kubectl(&args).unwrap()
+    }
+
+    /// Runs `capf` to its end as a person with this user's rights; its standard output.
+    pub fn capf(&self, user: Option<&str>, args: &[&str]) -> String {
+        let output =
+            Command::new(capf_binary()).args(args).env("KUBECONFIG", self.plane.kubeconfig(user)).output().unwrap();
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "capf {args:?}: {out}\n{err}");
+        out.into_owned()
+    }
+
+    /// The published service certificate, as a CTL would hold it (DER).
+    pub async fn ctl(&self) -> Vec<u8> {
+        let maps: Api<k8s_openapi::api::core::v1::ConfigMap> = self.api();
+        maps.get("main-certificates").await.unwrap().binary_data.unwrap()["CAPF.cer"].0.clone()
+    }
+
+    /// The phone as the API server has it.
+    pub async fn phone(&self, name: &str) -> Phone {
+        self.api().get(name).await.unwrap()
+    }
+
+    /// Waits for the phone's Operation Status to read so.
+    pub async fn operation_status(&self, phone: &str, wanted: &str) -> Phone {
+        let phones: Api<Phone> = self.api();
+        eventually(&format!("{phone} shows {wanted:?}"), PATIENCE, || async {
+            let found = phones.get(phone).await.map_err(|e| e.to_string())?;
+            let status = found.status.clone().unwrap_or_default();
+            if status.operation_status.as_deref() == Some(wanted) { Ok(found) } else { Err(format!("{status:?}")) }
+        })
+        .await
+        .unwrap()
+    }
+
+    /// Every operation, by name.
+    pub async fn operations(&self) -> Vec<CertificateOperation> {
+        let mut all = self.api::<CertificateOperation>().list(&Default::default()).await.unwrap().items;
+        all.sort_by_key(CertificateOperation::name_any);
+        all
+    }
+
+    /// The operation that the phone is answered with.
+    pub async fn armed(&self, phone: &str) -> CertificateOperation {
+        let name = self.phone(phone).await.status.unwrap().operation.unwrap().name;
+        self.api().get(&name).await.unwrap()
+    }
+
+    /// The logs of every process of this installation.
+    pub fn logs(&self) -> String {
+        let endpoint = self.endpoint.as_ref().map(Process::log).unwrap_or_default();
+        self.controllers.iter().map(Process::log).chain([endpoint]).collect()
+    }
+}
+
+/// The manifest of a Phone; `settings` are further lines of its spec, as YAML flow entries.
+pub fn phone(device: &str, settings: &str) -> String {
+    format!(
+        "---\napiVersion: capf.dev/v1alpha1\nkind: Phone\nmetadata: {{name: {}}}\nspec: {{deviceName: {device}, \
+         proxyRef: {{name: main}}, {settings}}}\n",
+        device.to_lowercase()
+    )
+}
+
+/// The settings of a phone that enrols By Null String.
+pub const BY_NULL: &str = "certificateOperation: InstallUpgrade, authenticationMode: ByNullString";
+
+/// The manifest of a Secret with an authentication string.
+pub fn string_secret(name: &str, digits: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\ntype: capf.dev/authentication-string\n\
+         stringData: {{authenticationString: \"{digits}\"}}\n"
+    )
+}
+
+/// Installs the CRDs, once for the control plane.
+pub fn install_crds(plane: &ControlPlane) {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
+        plane.kubectl(&["apply", "--server-side", "-f", crds]).unwrap();
+        plane.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", crds]).unwrap();
+        plane.kubectl(&["apply", "-f", concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/rbac.yaml"), "--dry-run=client"]).unwrap();
+    });
+}
+
+/// Gives the controller's user its rights, in one namespace only.
+fn grant(plane: &ControlPlane, namespace: &str) {
+    let rbac = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/rbac.yaml")).unwrap();
+    let rbac = rbac.replace("namespace: capf-system", &format!("namespace: {namespace}"));
+    plane.kubectl_stdin(&["apply", "-f", "-"], &rbac).unwrap();
+    let binding = |name: &str, kind: &str| {
+        format!(
+            "---\napiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: {name}, namespace: \
+             {namespace}}}\nroleRef: {{apiGroup: rbac.authorization.k8s.io, kind: {kind}, name: {name}}}\nsubjects: \
+             [{{apiGroup: rbac.authorization.k8s.io, kind: User, name: capf-controller}}]\n"
+        )
+    };
+    let bindings = binding("capf-controller", "ClusterRole") + &binding("capf-controller-lease", "Role");
+    plane.kubectl_stdin(&["apply", "-f", "-"], &bindings).unwrap();
+}
+
+/// A path as text.
+pub fn text(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
+}
