@@ -6,5 +6,7 @@ pub mod authority;
 pub mod controller;
 pub mod crds;
 pub mod domain;
+pub mod endpoint;
 pub mod pki;
+pub mod tls;
 pub mod wire;
