@@ -3,10 +3,14 @@
 
 pub mod api;
 pub mod authority;
+pub mod cli;
 pub mod clock;
 pub mod controller;
 pub mod crds;
 pub mod domain;
+pub mod endpoint;
 pub mod logging;
+pub mod phone;
 pub mod pki;
+pub mod tls;
 pub mod wire;

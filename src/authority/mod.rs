@@ -1,6 +1,7 @@
 //! The three questions: asked by endpoints, answered by every controller replica.
 
 pub mod bundle;
+pub mod client;
 pub mod credentials;
 pub mod issuers;
 pub mod questions;

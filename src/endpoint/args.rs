@@ -1,0 +1,65 @@
+//! The command line of `capf endpoint`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::EndpointOptions;
+
+/// Serves phones: terminates TLS on the CAPF port, speaks the protocol, and asks the controllers what to do.
+#[derive(Clone, Debug, clap::Args)]
+pub struct EndpointArgs {
+    /// Folder with the endpoint's bundle: tls.crt, tls.key, client.crt, client.key, ca.crt and endpoint.json. Read again when it
+    /// changes.
+    #[arg(long, value_name = "DIR")]
+    pub bundle: PathBuf,
+
+    /// Address and port for phones, instead of all IPv6 and IPv4 addresses and the phone port of the bundle.
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<SocketAddr>,
+
+    /// Seconds that open sessions have to finish after a request to stop. The default lets a phone use its 30 minutes for a key,
+    /// and one more for the rest.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1860)]
+    pub drain_seconds: u32,
+}
+
+impl From<EndpointArgs> for EndpointOptions {
+    fn from(args: EndpointArgs) -> Self {
+        Self {
+            bundle: args.bundle,
+            listen: args.listen,
+            drain: Duration::from_secs(args.drain_seconds.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: EndpointArgs,
+    }
+
+    #[test]
+    fn the_bundle_is_all_that_must_be_said() {
+        let line = Line::try_parse_from(["capf", "--bundle", "/bundle"]).unwrap();
+        let options = EndpointOptions::from(line.args);
+        assert_eq!(options.drain, Duration::from_secs(31 * 60));
+        assert_eq!(options.listen, None);
+        assert!(Line::try_parse_from(["capf"]).is_err());
+    }
+
+    #[test]
+    fn a_listening_address_has_a_port() {
+        let listen =
+            |text| Line::try_parse_from(["capf", "--bundle", "b", "--listen", text]).is_ok();
+        assert!(listen("[::1]:3804") && listen("127.0.0.1:3804"));
+        assert!(!listen("127.0.0.1"));
+    }
+}

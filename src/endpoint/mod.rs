@@ -1,0 +1,192 @@
+//! The endpoint: what phones connect to. It terminates TLS, speaks the protocol, and asks the controllers three questions.
+//!
+//! | File | Is |
+//! |---|---|
+//! | `args` | the command line |
+//! | `tls` | TLS as phones get it, and the seam for another |
+//! | `connection` | one phone's connection from handshake to close: drives [`wire::ServerSession`](crate::wire::ServerSession) |
+//! | `sessions` | the accept loop: session ids, the limit, the drain |
+//! | `translate` | the words of the wire and of the authority |
+//! | `reload` | follows the bundle |
+//!
+//! An endpoint holds nothing worth stealing: no credentials for the API, no key that signs, no waiting string. What it knows of
+//! an operation is a ticket it cannot read, for as long as the session lasts.
+
+mod args;
+mod connection;
+pub mod reload;
+mod sessions;
+pub mod tls;
+mod translate;
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use args::EndpointArgs;
+pub use sessions::{Endpoint, Handle};
+
+use crate::authority::bundle::{Bundle, BundleError, EndpointConfig};
+use crate::authority::client::{ClientError, RemoteAuthority};
+use crate::authority::questions::Authority;
+use crate::tls::TlsError;
+use reload::{Fingerprint, RELOAD_EVERY};
+use tls::{Acceptor, ModernTls};
+
+/// What an endpoint needs to know.
+#[derive(Clone, Debug)]
+pub struct EndpointOptions {
+    /// Folder of the bundle.
+    pub bundle: PathBuf,
+    /// Address for phones; without it all addresses and the bundle's phone port.
+    pub listen: Option<SocketAddr>,
+    /// How long open sessions may go on after a request to stop.
+    pub drain: Duration,
+}
+
+/// An endpoint cannot begin, or a new bundle cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum EndpointError {
+    /// The bundle cannot be read.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// Certificate and key for phones cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The controllers cannot be asked with what the bundle says.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The port cannot be had.
+    #[error(
+        "listening on {address}: {source}; see what else listens there, or give another address with --listen"
+    )]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// What a connection gets: one set for all that come until the next is made.
+pub struct Service<A> {
+    /// TLS.
+    pub acceptor: Box<dyn Acceptor>,
+    /// Who answers the three questions.
+    pub authority: A,
+    /// Numbers.
+    pub limits: Limits,
+}
+
+/// Bounds of connections and their waiting.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Connections open at once; further ones are closed unanswered.
+    pub connections: usize,
+    /// For the TLS handshake.
+    pub handshake: Duration,
+    /// For an answer of the phone, its key excepted, and for the phone to take a frame.
+    pub answer: Duration,
+    /// For an answer of the authority; when it is over the connection closes.
+    pub question: Duration,
+}
+
+impl Limits {
+    /// After 7 s without an answer of the authority the connection closes: known phones give up after 8 s, and one that is left
+    /// by us retries while one that leaves us shows an error.
+    pub const QUESTION: Duration = Duration::from_secs(7);
+}
+
+impl From<&EndpointConfig> for Limits {
+    fn from(config: &EndpointConfig) -> Self {
+        Self {
+            connections: usize::try_from(config.connections).unwrap_or(usize::MAX),
+            handshake: Duration::from_secs(config.handshake_seconds.into()),
+            answer: Duration::from_secs(config.answer_seconds.into()),
+            question: Self::QUESTION,
+        }
+    }
+}
+
+impl<A: Authority> Service<A> {
+    /// The service of a bundle, with this authority to ask.
+    ///
+    /// # Errors
+    /// When service certificate and key cannot be used.
+    pub fn new(bundle: &Bundle, authority: A) -> Result<Self, TlsError> {
+        Ok(Self {
+            acceptor: Box::new(ModernTls::new(bundle)?),
+            authority,
+            limits: Limits::from(&bundle.config),
+        })
+    }
+}
+
+/// Serves phones until `shutdown`, then drains.
+///
+/// # Errors
+/// When the bundle cannot be used or the port not be had. Once it serves, nothing ends it but `shutdown`.
+pub async fn run(
+    options: EndpointOptions,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), EndpointError> {
+    let bundle = Bundle::read(&options.bundle)?;
+    let seen = Fingerprint::of(&bundle);
+    let port = bundle.config.phone_port;
+    let endpoint = match options.listen {
+        Some(address) => Endpoint::bind(address, service(&bundle)?)?,
+        None => bind_everywhere(&bundle)?,
+    };
+    tracing::info!(
+        address = %endpoint.local_addr(),
+        namespace = bundle.config.namespace,
+        proxy = bundle.config.proxy,
+        "phones are awaited"
+    );
+    let handle = endpoint.handle();
+    let apply = move |bundle: &Bundle| {
+        handle.replace(service(bundle)?);
+        if bundle.config.phone_port != port {
+            let now = bundle.config.phone_port;
+            tracing::warn!(
+                port,
+                now,
+                "the phone port changed; it takes effect at the next start"
+            );
+        }
+        Ok(())
+    };
+    let follow = reload::follow(options.bundle, RELOAD_EVERY, seen, apply);
+    tokio::select! {
+        _cut_off = endpoint.serve(shutdown, options.drain) => {}
+        () = follow => {}
+    }
+    Ok(())
+}
+
+fn service(bundle: &Bundle) -> Result<Service<RemoteAuthority>, EndpointError> {
+    Ok(Service::new(bundle, RemoteAuthority::new(bundle)?)?)
+}
+
+/// Listens on all addresses, IPv6 and IPv4; on those of IPv4 alone where the system has no IPv6.
+fn bind_everywhere(bundle: &Bundle) -> Result<Endpoint<RemoteAuthority>, EndpointError> {
+    let port = bundle.config.phone_port;
+    let six = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    match Endpoint::bind(six, service(bundle)?) {
+        Err(EndpointError::Bind { source, .. }) if is_without_ipv6(&source) => {
+            tracing::warn!(error = %source, "no IPv6 here: phones are awaited on IPv4 alone");
+            let four = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+            Endpoint::bind(four, service(bundle)?)
+        }
+        outcome => outcome,
+    }
+}
+
+/// Whether listening failed for want of IPv6: for any cause but those that IPv4 would share.
+fn is_without_ipv6(error: &io::Error) -> bool {
+    !matches!(
+        error.kind(),
+        io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied
+    )
+}

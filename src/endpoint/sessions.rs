@@ -1,0 +1,337 @@
+//! The sessions that are open: their numbers, their limit, and the patience that lets them finish.
+
+use std::collections::HashSet;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::Instrument as _;
+
+use super::connection::attend;
+use super::{EndpointError, Service};
+use crate::authority::questions::Authority;
+use crate::wire::SessionId;
+
+/// Connections the kernel keeps for us before they are accepted. After a power cut a building of phones comes at once; the
+/// system's own limit (`net.core.somaxconn`) cuts it down where it is lower.
+const BACKLOG: u32 = 4096;
+/// Pause after an accept that failed for want of something, most likely open files: sessions that end give some back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+/// Least time between two lines about the same trouble.
+const LOG_PAUSE: Duration = Duration::from_secs(10);
+
+/// A bound endpoint: [`run`](super::run) makes one of the command line, tests make one of a fake authority.
+pub struct Endpoint<A> {
+    listener: TcpListener,
+    local_addr: SocketAddr,
+    shared: Arc<Shared<A>>,
+}
+
+/// What new connections get, to be replaced from outside while the endpoint serves.
+pub struct Handle<A>(Arc<Shared<A>>);
+
+/// What the sessions of an endpoint share.
+pub(super) struct Shared<A> {
+    service: RwLock<Arc<Service<A>>>,
+    ids: Arc<SessionIds>,
+}
+
+impl<A> Shared<A> {
+    /// What holds now.
+    pub(super) fn service(&self) -> Arc<Service<A>> {
+        let guard = self.service.read().unwrap_or_else(PoisonError::into_inner);
+        guard.clone()
+    }
+}
+
+impl<A> Handle<A> {
+    /// Gives this to connections that come from now on. Sessions under way keep their connection and their limits; their next
+    /// question goes to the new authority, because the old one's certificate may be about to end.
+    pub fn replace(&self, service: Service<A>) {
+        let service = Arc::new(service);
+        *self
+            .0
+            .service
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = service;
+    }
+}
+
+impl<A> Clone for Handle<A> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<A: Authority> Endpoint<A> {
+    /// Listens; connections wait in the kernel until [`serve`](Self::serve). Port 0 takes any free one. `[::]` takes IPv4 too,
+    /// unless the system says otherwise (`net.ipv6.bindv6only`). Call it inside a tokio runtime.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on; waiting helps where another process has it.
+    pub fn bind(address: SocketAddr, service: Service<A>) -> Result<Self, EndpointError> {
+        let (listener, local_addr) =
+            listen(address).map_err(|source| EndpointError::Bind { address, source })?;
+        let shared = Arc::new(Shared {
+            service: RwLock::new(Arc::new(service)),
+            ids: Arc::default(),
+        });
+        Ok(Self {
+            listener,
+            local_addr,
+            shared,
+        })
+    }
+
+    /// Where phones are awaited.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// The handle to replace what new connections get.
+    #[must_use]
+    pub fn handle(&self) -> Handle<A> {
+        Handle(self.shared.clone())
+    }
+
+    /// Serves phones until `shutdown`; then accepts none, and gives open sessions the time `drain` to finish. Says how many had
+    /// to be cut off; their phones come again by themselves.
+    pub async fn serve(self, shutdown: impl Future<Output = ()>, drain: Duration) -> usize {
+        let mut sessions = JoinSet::new();
+        let (mut full, mut failing) = (Occasionally::new(), Occasionally::new());
+        let mut shutdown = std::pin::pin!(shutdown);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                Some(ended) = sessions.join_next() => report_panic(ended),
+                accepted = self.listener.accept() => match accepted {
+                    Ok((tcp, peer)) => self.admit(&mut sessions, &mut full, tcp, peer),
+                    Err(error) if is_of_one_connection(&error) => {
+                        tracing::debug!(%error, "a connection was gone before it was accepted");
+                    }
+                    Err(error) => {
+                        if let Some(before) = failing.now() {
+                            tracing::warn!(
+                                %error, before, open = sessions.len(),
+                                "accepting connections failed and is tried again; if open files ran out, raise their limit \
+                                 or lower the proxy's connections"
+                            );
+                        }
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+        drop(self.listener);
+        finish(sessions, drain).await
+    }
+
+    /// Begins a session, or closes the connection unanswered when there are enough.
+    fn admit(
+        &self,
+        sessions: &mut JoinSet<()>,
+        full: &mut Occasionally,
+        tcp: TcpStream,
+        peer: SocketAddr,
+    ) {
+        let limit = self.shared.service().limits.connections;
+        // An IPv4 phone on the IPv6 socket is to be found under its own address.
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        if sessions.len() >= limit {
+            if let Some(before) = full.now() {
+                tracing::warn!(
+                    %peer, before, limit,
+                    "connection closed unanswered: as many are open as the proxy's connections allow; the phone comes again \
+                     by itself"
+                );
+            }
+            return;
+        }
+        let id = match self.shared.ids.claim() {
+            Ok(id) => id,
+            Err(error) => {
+                tracing::error!(%peer, "connection closed unanswered: {error}");
+                return;
+            }
+        };
+        let span = tracing::info_span!(
+            "session",
+            id = %id.number(),
+            %peer,
+            device = tracing::field::Empty
+        );
+        sessions.spawn(attend(tcp, id, self.shared.clone()).instrument(span));
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // As tokio's own bind does: a restart must not wait for the last connections' TIME_WAIT.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    let listener = socket.listen(BACKLOG)?;
+    let local_addr = listener.local_addr()?;
+    Ok((listener, local_addr))
+}
+
+/// Lets sessions end by themselves for a while, and then ends them.
+async fn finish(mut sessions: JoinSet<()>, drain: Duration) -> usize {
+    while let Some(ended) = sessions.try_join_next() {
+        report_panic(ended);
+    }
+    tracing::info!(
+        open = sessions.len(),
+        seconds = drain.as_secs(),
+        "no phones are taken any more; open sessions may finish"
+    );
+    let all = async {
+        while let Some(ended) = sessions.join_next().await {
+            report_panic(ended);
+        }
+    };
+    if timeout(drain, all).await.is_err() {
+        tracing::warn!(
+            open = sessions.len(),
+            "the time to finish is over; the phones of the sessions still open come again by themselves"
+        );
+    }
+    let cut_off = sessions.len();
+    sessions.shutdown().await;
+    cut_off
+}
+
+fn report_panic(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a session broke off; report this fault");
+    }
+}
+
+/// Whether an accept failed for that one connection only, and the next may be taken at once.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// The numbers of open sessions. A signature in SUDI_DATA is fresh only as far as its session's number is, so numbers are
+/// random, and no two alike are open at once.
+#[derive(Debug, Default)]
+pub(super) struct SessionIds(Mutex<HashSet<u32>>);
+
+/// A number that is taken until this is dropped.
+#[derive(Debug)]
+pub(super) struct OpenId {
+    number: u32,
+    ids: Arc<SessionIds>,
+}
+
+/// The system gave no random numbers.
+#[derive(Debug, thiserror::Error)]
+#[error("drawing a session id: the system gave no random numbers; try again, or see what ails it")]
+pub(super) struct NoRandomness;
+
+impl SessionIds {
+    /// Takes a random number that no open session has.
+    pub(super) fn claim(self: &Arc<Self>) -> Result<OpenId, NoRandomness> {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Never endless: connections are limited far below the 2^32 numbers there are.
+        loop {
+            let mut octets = [0; 4];
+            aws_lc_rs::rand::fill(&mut octets).map_err(|_| NoRandomness)?;
+            let number = u32::from_be_bytes(octets);
+            if taken.insert(number) {
+                let ids = self.clone();
+                return Ok(OpenId { number, ids });
+            }
+        }
+    }
+}
+
+impl OpenId {
+    /// The number.
+    pub(super) fn number(&self) -> SessionId {
+        SessionId(self.number)
+    }
+}
+
+impl Drop for OpenId {
+    fn drop(&mut self) {
+        let mut taken = self.ids.0.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.remove(&self.number);
+    }
+}
+
+/// Lets a line into the log at most every [`LOG_PAUSE`].
+struct Occasionally {
+    last: Option<Instant>,
+    withheld: u64,
+}
+
+impl Occasionally {
+    const fn new() -> Self {
+        Self {
+            last: None,
+            withheld: 0,
+        }
+    }
+
+    /// Whether to write the line now, and how many were withheld since the last.
+    fn now(&mut self) -> Option<u64> {
+        let now = Instant::now();
+        if self
+            .last
+            .is_some_and(|last| now.duration_since(last) < LOG_PAUSE)
+        {
+            self.withheld += 1;
+            return None;
+        }
+        self.last = Some(now);
+        Some(std::mem::take(&mut self.withheld))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_numbers_are_unlike_and_are_given_back() {
+        let ids = Arc::new(SessionIds::default());
+        let open: Vec<OpenId> = (0..1000).map(|_| ids.claim().unwrap()).collect();
+        assert_eq!(ids.0.lock().unwrap().len(), 1000);
+        drop(open);
+        assert!(ids.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn running_out_of_open_files_is_not_the_fault_of_one_connection() {
+        // EMFILE and ENFILE of Linux.
+        for number in [24, 23] {
+            assert!(!is_of_one_connection(&io::Error::from_raw_os_error(number)));
+        }
+        assert!(is_of_one_connection(
+            &io::ErrorKind::ConnectionAborted.into()
+        ));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_about_the_same_trouble_comes_every_ten_seconds() {
+        let mut lines = Occasionally::new();
+        assert_eq!(lines.now(), Some(0));
+        assert_eq!((lines.now(), lines.now()), (None, None));
+        sleep(LOG_PAUSE).await;
+        assert_eq!(lines.now(), Some(2));
+    }
+}
