@@ -6,5 +6,6 @@ pub mod authority;
 pub mod controller;
 pub mod crds;
 pub mod domain;
+pub mod phone;
 pub mod pki;
 pub mod wire;
