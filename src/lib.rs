@@ -3,6 +3,8 @@
 
 pub mod api;
 pub mod authority;
+pub mod cli;
+pub mod clock;
 pub mod controller;
 pub mod crds;
 pub mod domain;
