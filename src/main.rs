@@ -1,3 +1,57 @@
-fn main() {
-    for crd in capf::crds::all() { println!("---\n{}", capf::crds::yaml(&crd)); }
+//! Parses, installs the crypto provider, dispatches.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use capf::cli::{self, Cli, Command};
+use clap::{CommandFactory as _, FromArgMatches as _};
+use tracing_subscriber::EnvFilter;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = parse();
+    // Fails only when one is installed already, and it is the same one then.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let filter = EnvFilter::builder().with_default_directive(tracing::Level::WARN.into()).from_env_lossy();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match dispatch(cli.command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("capf: {}", with_causes(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn dispatch(command: Command) -> Result<(), Box<dyn Error>> {
+    match command {
+        Command::Report(args) => cli::report::run(&args).await?,
+        Command::EndpointBundle(args) => cli::endpoint_bundle::run(&args).await?,
+        Command::Crds(args) => cli::crds::run(&args)?,
+        Command::CliReference => cli::reference::run()?,
+    }
+    Ok(())
+}
+
+/// Parses the arguments; a usage error ends the program with code 2. As a kubectl plugin the help says so.
+fn parse() -> Cli {
+    let called = std::env::args_os().next().unwrap_or_default();
+    let plugin = std::path::Path::new(&called).file_stem().is_some_and(|name| name == "kubectl-capf");
+    let command = Cli::command();
+    let command = if plugin { command.bin_name("kubectl capf") } else { command };
+    Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+}
+
+/// The error and its causes, without those that an outer one has told already.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let told = cause.to_string();
+        if !text.contains(&told) {
+            text = format!("{text}: {told}");
+        }
+        next = cause.source();
+    }
+    text
 }

@@ -5,6 +5,7 @@ pub mod phone;
 pub mod phone_status;
 pub mod proxy;
 pub mod question;
+pub mod report;
 pub mod retry;
 pub mod string;
 pub mod ticket;

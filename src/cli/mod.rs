@@ -1,0 +1,43 @@
+//! The command line: what people type, each subcommand a file.
+
+pub mod client;
+pub mod crds;
+pub mod endpoint_bundle;
+mod file;
+pub mod reference;
+pub mod report;
+mod report_args;
+pub mod table;
+
+use std::io;
+
+/// Cisco's Certificate Authority Proxy Function (CAPF) for Kubernetes. Called `kubectl-capf` it is a kubectl plugin.
+#[derive(clap::Parser, Debug)]
+#[command(name = "capf", version, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(clap::Subcommand, Debug)]
+pub enum Command {
+    /// Show phones with their certificate operations, authentication modes and strings: the CAPF report
+    Report(Box<report::ReportArgs>),
+    /// Export what an endpoint outside the cluster needs, as files
+    EndpointBundle(endpoint_bundle::EndpointBundleArgs),
+    /// Print the CustomResourceDefinitions
+    Crds(crds::CrdsArgs),
+    /// Print the reference of the command line as Markdown
+    #[command(hide = true)]
+    CliReference,
+}
+
+/// Takes it as success that nobody reads on: `capf report | head` has shown what was wanted.
+pub(crate) fn quiet_pipe(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
+}
