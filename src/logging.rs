@@ -21,17 +21,18 @@ pub enum Format {
 /// Options of every subcommand.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct LogArgs {
-    /// Lines up to this level: error, warn, info, debug or trace. Secrets are in none of them
-    #[arg(long, global = true, env = "CAPF_LOG_LEVEL", default_value = "info")]
-    pub log_level: Level,
+    /// Lines up to this level: error, warn, info, debug or trace. Secrets are in none of them. Default: info for
+    /// `controller` and `endpoint`, warn for the rest
+    #[arg(long, global = true, env = "CAPF_LOG_LEVEL")]
+    pub log_level: Option<Level>,
     /// Form of the lines
     #[arg(long, global = true, env = "CAPF_LOG_FORMAT", value_enum, default_value_t = Format::Text)]
     pub log_format: Format,
 }
 
-/// Starts logging to standard error. A second call changes nothing.
-pub fn init(args: LogArgs) {
-    let targets = Targets::new().with_default(LevelFilter::ERROR).with_target("capf", args.log_level);
+/// Starts logging to standard error, at `default` where no level was asked for. A second call changes nothing.
+pub fn init(args: LogArgs, default: Level) {
+    let targets = Targets::new().with_default(LevelFilter::ERROR).with_target("capf", args.log_level.unwrap_or(default));
     let registry = tracing_subscriber::registry().with(targets);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     // A second call finds a subscriber in place and leaves it.

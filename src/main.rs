@@ -5,17 +5,19 @@ use std::process::ExitCode;
 
 use capf::cli::{self, Cli, Command};
 use clap::{CommandFactory as _, FromArgMatches as _};
-use tracing_subscriber::EnvFilter;
+use tokio::signal::unix::SignalKind;
+use tokio_util::sync::CancellationToken;
+use tracing::Level;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = parse();
     // Fails only when one is installed already, and it is the same one then.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let filter = EnvFilter::builder().with_default_directive(tracing::Level::WARN.into()).from_env_lossy();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let serves = matches!(cli.command, Command::Controller(_) | Command::Endpoint(_));
+    capf::logging::init(cli.log, if serves { Level::INFO } else { Level::WARN });
     match dispatch(cli.command).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("capf: {}", with_causes(error.as_ref()));
             ExitCode::FAILURE
@@ -23,14 +25,36 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn dispatch(command: Command) -> Result<(), Box<dyn Error>> {
+async fn dispatch(command: Command) -> Result<ExitCode, Box<dyn Error>> {
     match command {
+        Command::Controller(args) => {
+            let stop = CancellationToken::new();
+            tokio::spawn(cancel_when_told(stop.clone()));
+            capf::controller::run::run(args, stop).await?;
+        }
+        Command::Endpoint(args) => capf::endpoint::run(args.into(), told_to_stop()).await?,
+        Command::Phone(args) => return Ok(capf::phone::run(*args).await),
         Command::Report(args) => cli::report::run(&args).await?,
         Command::EndpointBundle(args) => cli::endpoint_bundle::run(&args).await?,
         Command::Crds(args) => cli::crds::run(&args)?,
         Command::CliReference => cli::reference::run()?,
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn cancel_when_told(stop: CancellationToken) {
+    told_to_stop().await;
+    stop.cancel();
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn told_to_stop() {
+    let signal = |kind| tokio::signal::unix::signal(kind).expect("a handler for a signal that can be handled");
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
 }
 
 /// Parses the arguments; a usage error ends the program with code 2. As a kubectl plugin the help says so.

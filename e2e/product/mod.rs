@@ -9,6 +9,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use capf::api::{CertificateAuthorityProxy, CertificateOperation, Phone};
+use capf::phone::{AttemptOutcome, Proof, SimulatedPhone, tls_config};
+use capf::wire::ClaimedName;
 use kube::{Api, Client, ResourceExt as _};
 
 use crate::harness::{ControlPlane, Namespace, Process, capf_binary, eventually, free_port};
@@ -105,7 +107,7 @@ impl Product {
             .args(advertised);
         self.clock_offset_file().into_iter().for_each(|file| drop(command.env("CAPF_TEST_CLOCK_OFFSET_FILE", file)));
         let log = format!("{}-controller-{replica}-{}", self.ns(), self.controllers.len());
-        let process = self.plane.spawn(&log, Some("capf-controller"), &mut command).unwrap();
+        let mut process = self.plane.spawn(&log, Some("capf-controller"), &mut command).unwrap();
         process.wait_for_log("ready: answering questions", PATIENCE).unwrap();
         self.controllers.push(process);
     }
@@ -127,8 +129,8 @@ impl Product {
             .args(["endpoint", "--listen", &self.address, "--log-level", self.log_level, "--drain-seconds", "20"])
             .arg("--bundle")
             .arg(self.bundle());
-        let process = self.plane.spawn(&format!("{}-endpoint", self.ns()), None, &mut command).unwrap();
-        process.wait_for_log("listening", PATIENCE).unwrap();
+        let mut process = self.plane.spawn(&format!("{}-endpoint", self.ns()), None, &mut command).unwrap();
+        process.wait_for_log("phones are awaited", PATIENCE).unwrap();
         self.endpoint = Some(process);
     }
 
@@ -193,14 +195,33 @@ impl Product {
 
     /// Waits for the phone's Operation Status to read so.
     pub async fn operation_status(&self, phone: &str, wanted: &str) -> Phone {
+        self.operation_status_within(phone, wanted, PATIENCE).await
+    }
+
+    /// The same, with another patience.
+    pub async fn operation_status_within(&self, phone: &str, wanted: &str, patience: Duration) -> Phone {
         let phones: Api<Phone> = self.api();
-        eventually(&format!("{phone} shows {wanted:?}"), PATIENCE, || async {
+        eventually(&format!("{phone} shows {wanted:?}"), patience, || async {
             let found = phones.get(phone).await.map_err(|e| e.to_string())?;
             let status = found.status.clone().unwrap_or_default();
             if status.operation_status.as_deref() == Some(wanted) { Ok(found) } else { Err(format!("{status:?}")) }
         })
         .await
         .unwrap()
+    }
+
+    /// The digits in a Secret; none when there is no such Secret.
+    pub async fn string(&self, secret: &str) -> Option<String> {
+        let secrets: Api<k8s_openapi::api::core::v1::Secret> = self.api();
+        let secret = secrets.get_opt(secret).await.unwrap()?;
+        Some(String::from_utf8(secret.data.unwrap()["authenticationString"].0.clone()).unwrap())
+    }
+
+    /// Ends the first controller and starts it anew.
+    pub fn restart_controller(&mut self) {
+        self.controllers[0].terminate().unwrap();
+        self.controllers.clear();
+        self.start_controller(0);
     }
 
     /// Every operation, by name.
@@ -273,4 +294,33 @@ fn grant(plane: &ControlPlane, namespace: &str) {
 /// A path as text.
 pub fn text(path: &Path) -> String {
     path.to_str().unwrap().to_owned()
+}
+
+impl Product {
+    /// A simulated phone that proves itself so and tries again every 100 ms.
+    pub async fn simulated(&self, device: &str, proof: Proof) -> SimulatedPhone {
+        let address: std::net::SocketAddr = self.address.parse().unwrap();
+        let tls = tls_config(&self.ctl().await).unwrap();
+        SimulatedPhone::new(address, ClaimedName::parse(device).unwrap(), tls)
+            .proof(proof)
+            .retries(3, Duration::from_millis(100))
+    }
+
+    /// One session of a phone.
+    pub async fn attempt(&self, device: &str, proof: Proof) -> AttemptOutcome {
+        self.simulated(device, proof).await.attempt().await.unwrap()
+    }
+
+    /// Enrols a waiting phone and waits until its status says so.
+    pub async fn enrol(&self, device: &str, proof: Proof) -> Vec<u8> {
+        let outcome = self.attempt(device, proof).await;
+        let AttemptOutcome::Installed { certificate_der } = outcome else { panic!("{device}: {outcome:?}") };
+        self.operation_status(&device.to_lowercase(), "Install/Upgrade successful").await;
+        certificate_der
+    }
+}
+
+/// Digits as entered on the phone.
+pub fn digits(digits: &str) -> Proof {
+    Proof::AuthenticationString(digits.to_owned().into())
 }

@@ -40,7 +40,9 @@ use super::fields::{AuthenticationMode, KeyType, date_time};
     validation = Rule::new(
         "!has(self.keySize) || ((!has(self.keyType) || self.keyType == 'RSA') ? \
          self.keySize in [2048, 3072, 4096] : self.keySize in [256, 384, 521])"
-    ).message("keySize: CAPF's own keys must be 2048, 3072 or 4096 for keyType RSA, or 256, 384 or 521 for keyType EC")
+    ).message("keySize: CAPF's own keys must be 2048, 3072 or 4096 for keyType RSA, or 256, 384 or 521 for keyType EC"),
+    validation = Rule::new("has(self.placement) && self.placement == 'External'")
+        .message("placement: InCluster endpoints are not supported by this version; write External and run `capf endpoint` with the files of `capf endpoint-bundle`")
 )]
 pub struct CertificateAuthorityProxySpec {
     /// Certificate Issuer: the entity that issues the locally significant certificates. After a change the CTL
@@ -113,13 +115,9 @@ pub struct CertificateAuthorityProxySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub ctl_certificate: Option<String>,
-    /// Where the endpoints run.
-    #[serde(default)]
-    #[x_kube(
-        validation = Rule::new("self == 'External'")
-            .message("placement: InCluster endpoints are not supported by this version; write External and run `capf endpoint` with the files of `capf endpoint-bundle`")
-    )]
-    pub placement: Placement,
+    /// Where the endpoints run: as pods (`InCluster`, refused until this version can) or `External`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
     /// Bounds on what callers may cost an endpoint.
     #[serde(default)]
     pub limits: EndpointLimits,
@@ -154,10 +152,9 @@ pub enum CertificateIssuer {
 }
 
 /// Where endpoints run.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum Placement {
     /// As pods that the controller keeps.
-    #[default]
     InCluster,
     /// Outside the cluster, near the phones, with the bundle that `capf endpoint-bundle` exports.
     External,

@@ -15,6 +15,9 @@ use std::io;
 #[derive(clap::Parser, Debug)]
 #[command(name = "capf", version, propagate_version = true)]
 pub struct Cli {
+    /// Logs.
+    #[command(flatten)]
+    pub log: crate::logging::LogArgs,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -23,6 +26,12 @@ pub struct Cli {
 /// The subcommands.
 #[derive(clap::Subcommand, Debug)]
 pub enum Command {
+    /// Watch the resources, answer endpoints and run the loops
+    Controller(crate::controller::run::ControllerArgs),
+    /// Serve phones on the CAPF port
+    Endpoint(crate::endpoint::EndpointArgs),
+    /// Be a phone: a smoke test, a test peer, a load generator
+    Phone(Box<crate::phone::PhoneArgs>),
     /// Show phones with their certificate operations, authentication modes and strings: the CAPF report
     Report(Box<report::ReportArgs>),
     /// Export what an endpoint outside the cluster needs, as files

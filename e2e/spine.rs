@@ -1,0 +1,15 @@
+//! The main job against a real API server: from `kubectl apply` to an LSC on a phone, and every ending of it.
+
+#[path = "harness/mod.rs"]
+mod harness;
+#[path = "product/mod.rs"]
+mod product;
+
+#[path = "spine/enrolment.rs"]
+mod enrolment;
+#[path = "spine/nothing_again.rs"]
+mod nothing_again;
+#[path = "spine/refusals.rs"]
+mod refusals;
+#[path = "spine/secrets.rs"]
+mod secrets;
