@@ -102,9 +102,7 @@ impl Line {
 
     /// How it ends from here: the END_SESSION, if one comes, and then a proper close.
     pub async fn end(&mut self) -> Option<Reason> {
-        let Some(frame) = self.hear().await.unwrap() else {
-            return None;
-        };
+        let frame = self.hear().await.unwrap()?;
         let Message::EndSession(reason) = Message::parse(&frame).unwrap().message else {
             panic!("{frame:?}");
         };
