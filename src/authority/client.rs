@@ -4,8 +4,8 @@
 //! open already. Every further try opens a fresh one to the next address, because what made the first try fail may be
 //! the connection itself, or the replica behind it. The address that answered last is asked first next time.
 //!
-//! Asking twice is safe: the same public key of one operation gets the same certificate, and an outcome that is on
-//! record already is answered as recorded.
+//! A question may so be heard twice, the answer to the first being lost. Controllers must make that harmless: one key of one
+//! operation gets one certificate, an outcome on record is answered as recorded, and one session's wrong string counts once.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

@@ -227,7 +227,11 @@ impl<A: Authority> Connection<A> {
     fn poll_hear(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Heard>> {
         let mut space = [0; READ];
         let mut buffer = ReadBuf::new(&mut space);
-        ready!(Pin::new(&mut *self.stream).poll_read(cx, &mut buffer))?;
+        match ready!(Pin::new(&mut *self.stream).poll_read(cx, &mut buffer)) {
+            // TCP ended without close_notify. What was cut off, if anything was, the frames tell.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+            outcome => outcome?,
+        }
         let mut input = buffer.filled();
         let heard = if input.is_empty() {
             Heard::End
