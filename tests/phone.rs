@@ -129,6 +129,21 @@ async fn nothing_is_said_to_a_server_that_is_not_in_the_ctl_and_it_is_not_tried_
 }
 
 #[tokio::test]
+async fn a_server_with_the_right_certificate_and_the_wrong_key_hears_nothing() {
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let server = Server::start_impostor(version).await;
+        let failure = server.phone().attempt().await.unwrap_err();
+        let words = failure.to_string();
+        assert!(
+            matches!(failure, CommunicationFailure::Handshake { .. })
+                && words.contains("BadSignature"),
+            "{words}"
+        );
+        assert!(server.asked().is_empty());
+    }
+}
+
+#[tokio::test]
 async fn a_phone_lost_with_its_certificate_comes_again_with_a_new_key() {
     let (_dir, state) = state();
     let server = Server::start(|_, question| install(question)).await;

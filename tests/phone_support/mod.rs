@@ -86,10 +86,47 @@ pub fn service() -> OwnPair {
     .expect("a service certificate")
 }
 
+fn service_key(service: &OwnPair) -> PrivateKeyDer<'static> {
+    let pem = service.private_key.expose_secret().as_bytes();
+    PrivateKeyDer::from_pem_slice(pem).expect("a key")
+}
+
 impl Server {
+    /// Starts one that has the certificate of the CTL and the key of another.
+    pub async fn start_impostor(tls: &'static rustls::SupportedProtocolVersion) -> Self {
+        let service = service();
+        let other = service_key(&self::service());
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let key = provider.key_provider.load_private_key(other);
+        let chain = vec![CertificateDer::from(service.certificate.der().to_vec())];
+        let pair = rustls::sign::CertifiedKey::new(chain, key.expect("a key"));
+        let config = rustls::ServerConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[tls])
+            .expect("versions")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(pair)));
+        Self::serve_with(service, config, |_, question| install(question)).await
+    }
+
     /// Starts one. `script` is given the number of the connection, the first being 1, and the question.
     pub async fn start(script: impl Fn(usize, &Question) -> Reply + Send + Sync + 'static) -> Self {
         let service = service();
+        let chain = vec![CertificateDer::from(service.certificate.der().to_vec())];
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(chain, service_key(&service))
+            .expect("a pair");
+        Self::serve_with(service, config, script).await
+    }
+
+    async fn serve_with(
+        service: OwnPair,
+        config: rustls::ServerConfig,
+        script: impl Fn(usize, &Question) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let subject = LscSubject::default();
         let issuer = generate_issuer(&IssuerRequest {
             common_name: None,
@@ -100,15 +137,6 @@ impl Server {
         })
         .expect("an issuer");
         let issuer = OwnIssuer::from_pem(issuer.certificate.pem(), &issuer.private_key);
-        let key = PrivateKeyDer::from_pem_slice(service.private_key.expose_secret().as_bytes());
-        let chain = vec![CertificateDer::from(service.certificate.der().to_vec())];
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(chain, key.expect("a key"))
-            .expect("a pair");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let shared = Arc::new(Shared {
