@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use capf::phone::{Patience, SimulatedPhone, tls_config};
+use capf::phone::{SimulatedPhone, StateDir, tls_config};
 use capf::pki::{
     IssuerRequest, LscRequest, LscSubject, OwnIssuer, OwnKey, OwnPair, PublicKey, ServiceRequest,
     generate_issuer, generate_service,
@@ -30,6 +30,9 @@ use tokio_rustls::TlsAcceptor;
 
 /// The phone of these tests.
 pub const NAME: &str = "SEP001122334455";
+
+/// How long the server waits for a phone, on a machine that has much else to do.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What the server does about a question.
 pub enum Reply {
@@ -71,6 +74,7 @@ struct Shared {
     asked: Mutex<Vec<(usize, Question)>>,
     connections: Mutex<usize>,
     acceptor: TlsAcceptor,
+    patience: Duration,
 }
 
 /// Makes the certificate of a server.
@@ -105,11 +109,19 @@ impl Server {
             .expect("versions")
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(pair)));
-        Self::serve_with(service, config, |_, question| install(question)).await
+        Self::serve_with(service, config, PATIENCE, |_, question| install(question)).await
     }
 
     /// Starts one. `script` is given the number of the connection, the first being 1, and the question.
     pub async fn start(script: impl Fn(usize, &Question) -> Reply + Send + Sync + 'static) -> Self {
+        Self::start_patient(PATIENCE, script).await
+    }
+
+    /// The same, waiting for the phone for this long.
+    pub async fn start_patient(
+        patience: Duration,
+        script: impl Fn(usize, &Question) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let service = service();
         let chain = vec![CertificateDer::from(service.certificate.der().to_vec())];
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -119,12 +131,13 @@ impl Server {
             .with_no_client_auth()
             .with_single_cert(chain, service_key(&service))
             .expect("a pair");
-        Self::serve_with(service, config, script).await
+        Self::serve_with(service, config, patience, script).await
     }
 
     async fn serve_with(
         service: OwnPair,
         config: rustls::ServerConfig,
+        patience: Duration,
         script: impl Fn(usize, &Question) -> Reply + Send + Sync + 'static,
     ) -> Self {
         let subject = LscSubject::default();
@@ -145,6 +158,7 @@ impl Server {
             asked: Mutex::default(),
             connections: Mutex::default(),
             acceptor: TlsAcceptor::from(Arc::new(config)),
+            patience,
         });
         let accepting = Arc::clone(&shared);
         tokio::spawn(async move {
@@ -164,17 +178,11 @@ impl Server {
         }
     }
 
-    /// A phone that trusts this server, does not wait long, and tries again soon.
+    /// A phone that trusts this server and tries again soon.
     pub fn phone(&self) -> SimulatedPhone {
         let tls = tls_config(self.service.certificate.der()).expect("a configuration");
         let name = DeviceName::parse(NAME).expect("a name");
-        SimulatedPhone::new(self.address, name, tls)
-            .patience(Patience {
-                answer: Duration::from_millis(1_500),
-                stall: Duration::from_secs(5),
-                ..Patience::default()
-            })
-            .retries(3, Duration::from_millis(50))
+        SimulatedPhone::new(self.address, name, tls).retries(3, Duration::from_millis(50))
     }
 
     /// Connections so far.
@@ -258,8 +266,7 @@ impl Shared {
                 return;
             }
             let mut piece = [0; 4096];
-            // The patience of this server; the stalling phone of the tests waits longer.
-            let read = tokio::time::timeout(Duration::from_millis(700), stream.read(&mut piece));
+            let read = tokio::time::timeout(self.patience, stream.read(&mut piece));
             let length = match read.await {
                 Ok(Ok(0) | Err(_)) => return,
                 Ok(Ok(length)) => length,
@@ -298,4 +305,26 @@ impl Shared {
             certificate_der: issued.expect("a certificate").der().to_vec().into(),
         }
     }
+}
+
+/// The events of a phone: step, and the whole line.
+pub fn events(state: &StateDir) -> Vec<(String, serde_json::Value)> {
+    let text = std::fs::read_to_string(state.file("events.log")).expect("events");
+    let lines = text.lines().map(|line| {
+        let event: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        (event["step"].as_str().expect("a step").to_owned(), event)
+    });
+    lines.collect()
+}
+
+/// The steps alone.
+pub fn steps(state: &StateDir) -> Vec<String> {
+    events(state).into_iter().map(|(step, _)| step).collect()
+}
+
+/// A directory for a phone; gone when the first of the two is dropped.
+pub fn state() -> (tempfile::TempDir, StateDir) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let state = StateDir::open(&dir.path().join("phone")).expect("a state");
+    (dir, state)
 }
