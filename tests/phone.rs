@@ -3,8 +3,7 @@
 mod phone_support;
 
 use capf::phone::{
-    AttemptOutcome, CommunicationFailure, PhoneKey, PhoneTrouble, Proof, SimulatedPhone, StateDir,
-    tls_config,
+    AttemptOutcome, CommunicationFailure, PhoneKey, PhoneTrouble, Proof, SimulatedPhone, tls_config,
 };
 use capf::pki::{CertificateFacts, Curve, KeyKind, PublicKey, RsaBits};
 use capf::wire::{
