@@ -15,6 +15,7 @@ use super::simulated::{RETRIES, ServerAddress};
 pub const DEFAULT_PORT: u16 = 3804;
 
 /// A simulated phone: updates its LSC as a phone does when its user presses Update, and shows what a phone shows.
+/// Ctrl-C is the Stop key.
 ///
 /// Exit codes: 0 done, or nothing was to be done (the text says which); 1 the server or the phone said no; 2 wrong usage;
 /// 3 no complete session after all retries.

@@ -1,30 +1,28 @@
 //! One session over TLS: does what the sans-IO session of the wire ring asks for, step by step, and plays the faults.
 
+mod steps;
+
 use std::{collections::VecDeque, io, time::Duration};
 
-use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::timeout,
 };
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_rustls::client::TlsStream;
 
 use crate::pki::{CertificateFacts, hex};
 use crate::wire::{
-    CertType, Certificate, Command, Frame, FrameDecoder, KeyRequest, Message, PhoneAction,
-    PhoneFailure, PhoneSession, PhoneState, Reason, Side,
+    CertType, Certificate, Command, Frame, FrameDecoder, KeyRequest, PhoneAction, PhoneSession,
+    Side,
 };
 
+use super::connect::connect;
 use super::events::Event;
-use super::fault::{Fault, FaultKind, Step};
+use super::fault::Step;
 use super::key::{PhoneKey, kind_asked};
-use super::outcome::{AttemptOutcome, CommunicationFailure, PhoneTrouble};
+use super::outcome::{AttemptOutcome, CommunicationFailure, Done, PhoneTrouble};
 use super::simulated::{SimulatedPhone, blocking};
-use super::tls::{NotInCtl, is_not_in_ctl};
-
-/// What the configuration never looks at: a CTL knows certificates, not names.
-const ANY_NAME: &str = "capf";
 
 /// Time for a goodbye nobody waits for.
 const GOODBYE: Duration = Duration::from_millis(500);
@@ -59,94 +57,6 @@ pub(super) async fn session(phone: &mut SimulatedPhone) -> Ended {
     ended
 }
 
-async fn connect(phone: &SimulatedPhone) -> Result<TlsStream<TcpStream>, CommunicationFailure> {
-    let server = || phone.server.to_string();
-    let limit = phone.patience.connect;
-    let address = (phone.server.host.as_str(), phone.server.port);
-    let tcp = match timeout(limit, TcpStream::connect(address)).await {
-        Ok(Ok(tcp)) => tcp,
-        Ok(Err(source)) => {
-            let server = server();
-            return Err(CommunicationFailure::Connect { server, source });
-        }
-        Err(_) => {
-            let server = server();
-            return Err(CommunicationFailure::ConnectTimeout { server, limit });
-        }
-    };
-    let limit = phone.patience.answer;
-    let handshake = async {
-        tcp.set_nodelay(true)?;
-        let name = ServerName::try_from(ANY_NAME).map_err(io::Error::other)?;
-        let connector = TlsConnector::from(std::sync::Arc::clone(&phone.tls));
-        connector.connect(name, tcp).await
-    };
-    match timeout(limit, handshake).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) if is_not_in_ctl(&error) => Err(NotInCtl.into()),
-        Ok(Err(source)) => {
-            let server = server();
-            Err(CommunicationFailure::Handshake { server, source })
-        }
-        Err(_) => {
-            let server = server();
-            Err(CommunicationFailure::HandshakeTimeout { server, limit })
-        }
-    }
-}
-
-/// What the phone did so far, to make sense of END_SESSION.
-#[derive(Default)]
-struct Done {
-    installed: Option<Vec<u8>>,
-    deleted: Option<bool>,
-    shown: Vec<CertType>,
-    missing: Vec<CertType>,
-    trouble: Option<PhoneTrouble>,
-}
-
-impl Done {
-    /// What the server's last word means after this.
-    fn outcome(self, reason: Reason) -> AttemptOutcome {
-        let asked_to_show = !self.shown.is_empty() || !self.missing.is_empty();
-        match (reason, self) {
-            (Reason::UNKNOWN_DEVICE, _) => AttemptOutcome::UnknownDevice,
-            (
-                reason,
-                Self {
-                    trouble: Some(why), ..
-                },
-            ) => AttemptOutcome::Failed { why, reason },
-            (
-                Reason::OK,
-                Self {
-                    installed: Some(certificate_der),
-                    ..
-                },
-            ) => AttemptOutcome::Installed { certificate_der },
-            (
-                Reason::OK,
-                Self {
-                    deleted: Some(had_one),
-                    ..
-                },
-            ) => AttemptOutcome::Deleted { had_one },
-            (Reason::NO_ACTION, Self { shown, missing, .. }) if asked_to_show => {
-                AttemptOutcome::Fetched { shown, missing }
-            }
-            (
-                Reason::NO_ACTION,
-                Self {
-                    installed: None,
-                    deleted: None,
-                    ..
-                },
-            ) => AttemptOutcome::NothingScheduled,
-            (reason, _) => AttemptOutcome::Refused { reason },
-        }
-    }
-}
-
 struct Drive<'a> {
     phone: &'a mut SimulatedPhone,
     stream: TlsStream<TcpStream>,
@@ -179,7 +89,12 @@ impl Drive<'_> {
 
     /// Waits for a frame; the steps named after requests are reached before anything is done about them.
     async fn listen(&mut self, session: PhoneSession) -> Next {
-        let frame = match timeout(self.phone.patience.answer, self.frame()).await {
+        let stop = self.phone.stop.clone();
+        let heard = tokio::select! {
+            heard = timeout(self.phone.patience.answer, self.frame()) => heard,
+            () = stop.cancelled() => return self.give_up(session).await,
+        };
+        let frame = match heard {
             Ok(Ok(Some(frame))) => frame,
             Ok(Ok(None)) => return Next::Go(session.on_closed()),
             Ok(Err(error)) => return Next::Go(session.on_frame_error(error)),
@@ -236,6 +151,7 @@ impl Drive<'_> {
                 session.on_proof(evidence)
             }
             PhoneAction::MakeKey(request) => match self.make_key(request).await {
+                _ if self.phone.stop.is_cancelled() => return self.give_up(session).await,
                 Ok(key) => {
                     self.key = Some(key.clone());
                     let next = self.reach(Step::KeyMade, (session, Vec::new())).await;
@@ -312,76 +228,6 @@ impl Drive<'_> {
         self.reach(step, (session, rest)).await
     }
 
-    /// A step is reached: goes on on the event log, and a fault happens if one is due.
-    async fn reach(&mut self, step: Step, (session, actions): Turn) -> Next {
-        let fault = Fault::at(&self.phone.faults, step, self.phone.attempts());
-        let received = actions.iter().find_map(|action| match action {
-            PhoneAction::Store {
-                certificate_der, ..
-            } => CertificateFacts::from_der(certificate_der).ok(),
-            _ => None,
-        });
-        let kept = (step == Step::Stored)
-            .then(|| self.phone.lsc())
-            .flatten()
-            .and_then(|der| CertificateFacts::from_der(der).ok());
-        self.event(&session, step.name(), |event| {
-            event.fault = fault.map(FaultKind::name);
-            if let Some(facts) = received.or(kept) {
-                event.serial = Some(facts.serial);
-                event.sha256 = Some(facts.sha256);
-            }
-        });
-        let Some(kind) = fault else {
-            return Next::Go((session, actions));
-        };
-        let failure = CommunicationFailure::Fault { kind, step };
-        match kind {
-            FaultKind::Drop => Next::Over(Err(failure)),
-            FaultKind::Stall => {
-                let limit = self.phone.patience.stall;
-                Next::Over(match self.hear_end(&session, limit).await {
-                    Some(reason) => Ok(AttemptOutcome::Refused { reason }),
-                    None => Err(failure),
-                })
-            }
-            FaultKind::Abort => {
-                let (session, actions) = session.abort();
-                if let [PhoneAction::Send(frame)] = &actions[..]
-                    && self.write(frame).await.is_err()
-                {
-                    return Next::Go(session.on_closed());
-                }
-                let doing = PhoneState::AwaitingEnd;
-                let limit = self.phone.patience.answer;
-                Next::Over(match self.hear_end(&session, limit).await {
-                    Some(reason) => Ok(AttemptOutcome::Aborted { reason }),
-                    None => Err(PhoneFailure::HungUp { doing }.into()),
-                })
-            }
-            FaultKind::Fail => {
-                self.done.trouble = Some(PhoneTrouble::Fault(step));
-                Next::Go(refuse(session, actions))
-            }
-        }
-    }
-
-    /// Says nothing and waits for END_SESSION; `None` when the connection ends without it.
-    async fn hear_end(&mut self, session: &PhoneSession, limit: Duration) -> Option<Reason> {
-        let heard = timeout(limit, async {
-            while let Ok(Some(frame)) = self.frame().await {
-                if let Ok(Message::EndSession(reason)) = Message::parse(&frame).map(|it| it.message)
-                {
-                    return Some(reason);
-                }
-            }
-            None
-        });
-        let reason = heard.await.ok().flatten()?;
-        self.event(session, "ended", |event| event.reason = Some(reason.0));
-        Some(reason)
-    }
-
     /// The next frame; `None` when the server closed, in whichever way.
     async fn frame(&mut self) -> Result<Option<Frame>, crate::wire::FrameError> {
         let mut piece = [0; 4096];
@@ -426,7 +272,11 @@ impl Drive<'_> {
                     ))
                 }
             },
-            None => blocking(move || PhoneKey::generate(kind)).await,
+            // Stopped, the thread goes on for a while and its key is nobody's.
+            None => tokio::select! {
+                made = blocking(move || PhoneKey::generate(kind)) => made,
+                () = self.phone.stop.cancelled() => Err("the user stopped it".to_owned()),
+            },
         }
     }
 
@@ -485,17 +335,5 @@ impl Drive<'_> {
         };
         more(&mut event);
         self.phone.log(event);
-    }
-}
-
-/// Answers with a failure instead of doing `actions`.
-fn refuse(session: PhoneSession, actions: Vec<PhoneAction>) -> Turn {
-    match session.state() {
-        PhoneState::MakingKey => session.on_key_failed(),
-        PhoneState::Storing => session.on_stored(false),
-        PhoneState::Deleting => session.on_deleted(false),
-        PhoneState::Fetching => session.on_fetched(None),
-        // Nothing is owed here (`Fault::new` sees to that), except that a key request nobody can serve is answered already.
-        _ => (session, actions),
     }
 }

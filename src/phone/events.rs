@@ -2,7 +2,8 @@
 //!
 //! One JSON object a line, appended and never rewritten: `time`, `device`, `attempt`, `step`, and where they apply `session`,
 //! `serial` and `sha256` of a certificate, `reason` of END_SESSION, `problem`, `fault`. Nothing secret is in it. The steps are
-//! those of [`Step`](super::fault::Step), and `ended` (END_SESSION came) and `broken` (communication failure).
+//! those of [`Step`](super::fault::Step), and `refused` (the phone answers that it cannot), `stopped` (ABORT_REQ goes out), `ended`
+//! (END_SESSION came) and `broken` (communication failure).
 
 use std::{
     fs::{File, OpenOptions},

@@ -8,6 +8,7 @@
 //! [`SimulatedPhone::enrol`] for one with retries, [`load::enrol_all`] for many.
 
 pub mod args;
+mod connect;
 mod driver;
 mod events;
 pub mod fault;
@@ -19,7 +20,9 @@ pub mod prompt;
 mod simulated;
 pub mod state;
 mod status;
+mod summary;
 mod tls;
+mod words;
 
 use std::{
     fs,
@@ -31,6 +34,7 @@ use std::{
 
 use rustls::ClientConfig;
 use secrecy::{SecretString, zeroize::Zeroizing};
+use tokio_util::sync::CancellationToken;
 
 pub use args::PhoneArgs;
 pub use fault::{Fault, FaultKind, Step};
@@ -41,8 +45,6 @@ pub use simulated::{
 };
 pub use state::{StateDir, StoredMode};
 pub use tls::{NotInCtl, TlsError, read_ctl, tls_config};
-
-use crate::wire::{CertType, Version};
 
 /// How `capf phone` ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +73,7 @@ impl From<PhoneExit> for ExitCode {
 /// What went wrong before anything was sent.
 type Trouble = Box<dyn std::error::Error>;
 
-/// Runs `capf phone`.
+/// Runs `capf phone`. Ctrl-C while the LSC is pending is the Stop key: ABORT_REQ goes out if there is a session.
 pub async fn run(args: PhoneArgs) -> ExitCode {
     let (mut input, mut output) = (io::stdin().lock(), io::stdout());
     run_with(&args, &mut input, &mut output).await.into()
@@ -126,7 +128,16 @@ async fn go(
     if let Some(state) = &state {
         phone = phone.state(state.clone())?;
     }
+    let stop = CancellationToken::new();
+    phone = phone.stop(stop.clone());
+    let stopping = tokio::spawn(async move {
+        // Without signals there is no Stop key, and Ctrl-C ends the program as ever.
+        if tokio::signal::ctrl_c().await.is_ok() {
+            stop.cancel();
+        }
+    });
     let ended = enrol(&mut phone, output).await?;
+    stopping.abort();
     if let (Ok(_), Some(state)) = (&ended, &state) {
         // "After the certificate operation completes, the system clears the value in flash."
         state.clear_flash()?;
@@ -134,10 +145,15 @@ async fn go(
     let exit = match &ended {
         Ok(outcome) if outcome.is_fine() => PhoneExit::Fine,
         Ok(_) => PhoneExit::Refused,
+        Err(CommunicationFailure::Stopped) => PhoneExit::Refused,
         Err(_) => PhoneExit::NoCommunication,
     };
     match ended {
-        Ok(outcome) => writeln!(output, "LSC: {}", shown(&outcome, args.protocol_version))?,
+        Ok(outcome) => writeln!(
+            output,
+            "LSC: {}",
+            words::shown(&outcome, args.protocol_version)
+        )?,
         Err(failure) => writeln!(output, "LSC: Failure: {failure}")?,
     }
     Ok(exit)
@@ -241,53 +257,5 @@ fn read_secret(path: &Path) -> Result<SecretString, Trouble> {
     match fs::read_to_string(path).map(Zeroizing::new) {
         Ok(text) => Ok(SecretString::from(text.as_str())),
         Err(error) => Err(format!("read {}: {error}", path.display()).into()),
-    }
-}
-
-/// What the phone's window shows at the end.
-fn shown(outcome: &AttemptOutcome, version: Version) -> String {
-    let hint = match outcome {
-        AttemptOutcome::Refused { .. } if version == Version::TWO => {
-            " (a phone of version 2 hears the same when nothing is scheduled for it)"
-        }
-        _ => "",
-    };
-    format!("{}{hint}", told(outcome))
-}
-
-/// The outcome in words.
-fn told(outcome: &AttemptOutcome) -> String {
-    let list = |kinds: &[CertType]| {
-        let names = kinds.iter().map(|kind| kind.name().unwrap_or("unknown"));
-        names.collect::<Vec<_>>().join(", ")
-    };
-    match outcome {
-        AttemptOutcome::Installed { .. } => "Installed. Success".to_owned(),
-        AttemptOutcome::Deleted { had_one: true } => "Not Installed. Success: deleted".to_owned(),
-        AttemptOutcome::Deleted { had_one: false } => {
-            "Not Installed. Success: there was none to delete".to_owned()
-        }
-        AttemptOutcome::Fetched { shown, missing } => match (&shown[..], &missing[..]) {
-            (shown, []) => format!("Success: showed {}", list(shown)),
-            ([], missing) => format!("Success: has no {} to show", list(missing)),
-            (shown, missing) => {
-                format!("Success: showed {}, has no {}", list(shown), list(missing))
-            }
-        },
-        AttemptOutcome::NothingScheduled => {
-            "No operation: nothing is scheduled for this phone".to_owned()
-        }
-        AttemptOutcome::UnknownDevice => {
-            "Failure: the server knows no device of this name; see that the Phone exists".to_owned()
-        }
-        AttemptOutcome::Refused { reason } => format!(
-            "Failure: refused by the server, {reason}; a wrong authentication string, or the phone is not enabled for upgrade: see the Phone's status"
-        ),
-        AttemptOutcome::Aborted { reason } => {
-            format!("Failure: stopped by the user; the server said {reason}")
-        }
-        AttemptOutcome::Failed { why, reason } => {
-            format!("Failure: the phone answered with a failure: {why}; the server said {reason}")
-        }
     }
 }

@@ -77,6 +77,58 @@ impl AttemptOutcome {
     }
 }
 
+/// What the phone did so far, to make sense of END_SESSION.
+#[derive(Default)]
+pub(super) struct Done {
+    pub installed: Option<Vec<u8>>,
+    pub deleted: Option<bool>,
+    pub shown: Vec<CertType>,
+    pub missing: Vec<CertType>,
+    pub trouble: Option<PhoneTrouble>,
+}
+
+impl Done {
+    /// What the server's last word means after this.
+    pub fn outcome(self, reason: Reason) -> AttemptOutcome {
+        let asked_to_show = !self.shown.is_empty() || !self.missing.is_empty();
+        match (reason, self) {
+            (Reason::UNKNOWN_DEVICE, _) => AttemptOutcome::UnknownDevice,
+            (
+                reason,
+                Self {
+                    trouble: Some(why), ..
+                },
+            ) => AttemptOutcome::Failed { why, reason },
+            (
+                Reason::OK,
+                Self {
+                    installed: Some(certificate_der),
+                    ..
+                },
+            ) => AttemptOutcome::Installed { certificate_der },
+            (
+                Reason::OK,
+                Self {
+                    deleted: Some(had_one),
+                    ..
+                },
+            ) => AttemptOutcome::Deleted { had_one },
+            (Reason::NO_ACTION, Self { shown, missing, .. }) if asked_to_show => {
+                AttemptOutcome::Fetched { shown, missing }
+            }
+            (
+                Reason::NO_ACTION,
+                Self {
+                    installed: None,
+                    deleted: None,
+                    ..
+                },
+            ) => AttemptOutcome::NothingScheduled,
+            (reason, _) => AttemptOutcome::Refused { reason },
+        }
+    }
+}
+
 /// Why a phone answered with a failure.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PhoneTrouble {
@@ -140,6 +192,9 @@ pub enum CommunicationFailure {
     /// The session broke off: silence, a hang-up or nonsense.
     #[error(transparent)]
     Session(#[from] PhoneFailure),
+    /// Its user stopped it where there was no session to give up. Not tried again.
+    #[error("the user stopped it before there was a session")]
+    Stopped,
     /// A fault ended it.
     #[error("the fault {kind}@{step} ended the session")]
     Fault {
@@ -153,7 +208,7 @@ pub enum CommunicationFailure {
 impl CommunicationFailure {
     /// Whether the same may go well later.
     pub const fn may_pass(&self) -> bool {
-        !matches!(self, Self::NotInCtl(_))
+        !matches!(self, Self::NotInCtl(_) | Self::Stopped)
     }
 
     /// A word for it, for counting: few, and nothing of the phone in them.
@@ -167,6 +222,7 @@ impl CommunicationFailure {
             Self::Session(PhoneFailure::Deadline { .. }) => "silence",
             Self::Session(PhoneFailure::HungUp { .. }) => "hung-up",
             Self::Session(_) => "protocol",
+            Self::Stopped => "stopped",
             Self::Fault { .. } => "fault",
         }
     }

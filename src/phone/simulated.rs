@@ -9,6 +9,7 @@ use std::{
 
 use rustls::ClientConfig;
 use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
 
 use crate::wire::{CertType, ClaimedName, Evidence, PhoneConfig, SessionId, Version};
 
@@ -119,6 +120,7 @@ pub struct SimulatedPhone {
     pub(super) prepared: Option<PhoneKey>,
     pub(super) patience: Patience,
     pub(super) holdings: Holdings,
+    pub(super) stop: CancellationToken,
     events: EventLog,
     retries: u32,
     retry_interval: Duration,
@@ -150,6 +152,7 @@ impl SimulatedPhone {
             prepared: None,
             patience: Patience::default(),
             holdings: Holdings::default(),
+            stop: CancellationToken::new(),
             events: EventLog::default(),
             retries: RETRIES,
             retry_interval: RETRY_INTERVAL,
@@ -198,6 +201,13 @@ impl SimulatedPhone {
     #[must_use]
     pub fn patience(mut self, patience: Patience) -> Self {
         self.patience = patience;
+        self
+    }
+
+    /// Gives up when this is cancelled: the Stop key. With a session it sends ABORT_REQ; it makes no further attempt.
+    #[must_use]
+    pub fn stop(mut self, stop: CancellationToken) -> Self {
+        self.stop = stop;
         self
     }
 
@@ -260,7 +270,9 @@ impl SimulatedPhone {
             let last = self.attempt().await;
             let session_time = start.elapsed();
             match &last {
-                Err(failure) if failure.may_pass() && number < self.retries => {
+                Err(failure)
+                    if failure.may_pass() && number < self.retries && !self.stop.is_cancelled() =>
+                {
                     number += 1;
                     tell(Retry {
                         failure,
@@ -277,7 +289,14 @@ impl SimulatedPhone {
                     };
                 }
             }
-            tokio::time::sleep(self.retry_interval).await;
+            // Stopped while it waits: no further attempt, and what there is to tell is that.
+            tokio::select! {
+                () = tokio::time::sleep(self.retry_interval) => {}
+                () = self.stop.cancelled() => {
+                    let last = Err(CommunicationFailure::Stopped);
+                    return EnrolOutcome { last, attempts: number, session_time };
+                }
+            }
         }
     }
 

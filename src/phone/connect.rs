@@ -1,0 +1,53 @@
+//! From an address to a TLS connection with the server of the CTL.
+
+use std::{io, sync::Arc};
+
+use rustls::pki_types::ServerName;
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::outcome::CommunicationFailure;
+use super::simulated::SimulatedPhone;
+use super::tls::{NotInCtl, is_not_in_ctl};
+
+/// What the configuration never looks at: a CTL knows certificates, not names.
+const ANY_NAME: &str = "capf";
+
+/// Connects and shakes hands, as long as the phone is patient.
+pub(super) async fn connect(
+    phone: &SimulatedPhone,
+) -> Result<TlsStream<TcpStream>, CommunicationFailure> {
+    let server = || phone.server.to_string();
+    let limit = phone.patience.connect;
+    let address = (phone.server.host.as_str(), phone.server.port);
+    let tcp = match timeout(limit, TcpStream::connect(address)).await {
+        Ok(Ok(tcp)) => tcp,
+        Ok(Err(source)) => {
+            let server = server();
+            return Err(CommunicationFailure::Connect { server, source });
+        }
+        Err(_) => {
+            let server = server();
+            return Err(CommunicationFailure::ConnectTimeout { server, limit });
+        }
+    };
+    let limit = phone.patience.answer;
+    let handshake = async {
+        tcp.set_nodelay(true)?;
+        let name = ServerName::try_from(ANY_NAME).map_err(io::Error::other)?;
+        let connector = TlsConnector::from(Arc::clone(&phone.tls));
+        connector.connect(name, tcp).await
+    };
+    match timeout(limit, handshake).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) if is_not_in_ctl(&error) => Err(NotInCtl.into()),
+        Ok(Err(source)) => {
+            let server = server();
+            Err(CommunicationFailure::Handshake { server, source })
+        }
+        Err(_) => {
+            let server = server();
+            Err(CommunicationFailure::HandshakeTimeout { server, limit })
+        }
+    }
+}
