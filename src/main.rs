@@ -12,8 +12,7 @@ async fn main() -> ExitCode {
     let cli = parse();
     // Fails only when one is installed already, and it is the same one then.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let filter = EnvFilter::builder().with_default_directive(tracing::Level::WARN.into()).from_env_lossy();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt().with_env_filter(log_filter()).with_writer(std::io::stderr).init();
     match dispatch(cli.command).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -31,6 +30,16 @@ async fn dispatch(command: Command) -> Result<(), Box<dyn Error>> {
         Command::CliReference => cli::reference::run()?,
     }
     Ok(())
+}
+
+/// What is logged: warnings, or what `RUST_LOG` says. Never kube's own lines, for one of them is the whole answer of the
+/// API server when it cannot be decoded, and that may be a Secret.
+fn log_filter() -> EnvFilter {
+    let filter = EnvFilter::builder().with_default_directive(tracing::Level::WARN.into()).from_env_lossy();
+    match "kube_client=off".parse() {
+        Ok(directive) => filter.add_directive(directive),
+        Err(_) => filter,
+    }
 }
 
 /// Parses the arguments; a usage error ends the program with code 2. As a kubectl plugin the help says so.
