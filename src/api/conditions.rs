@@ -41,6 +41,7 @@ impl From<bool> for ConditionStatus {
 /// One observation about the object, in the form of `metav1.Condition`.
 #[derive(Clone, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = super::fields::absent_not_null)]
 pub struct Condition {
     /// Which question is answered.
     #[serde(rename = "type")]

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::pki::{Curve, KeyKind, RsaBits};
 
@@ -12,9 +13,43 @@ pub(crate) fn date_time(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "format": "date-time", "maxLength": 64})
 }
 
-/// Schema of an optional RFC 3339 date and time.
-pub(crate) fn optional_date_time(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "string", "format": "date-time", "maxLength": 64, "nullable": true})
+/// Schema of a date and time that people write.
+///
+/// The API server takes times for a `date-time` that [`Timestamp`] cannot hold, such as 9999-12-31T23:59:59Z. A single
+/// such object would make every list and watch of its kind fail, so the pattern keeps to what is surely understood.
+pub(crate) fn deadline(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "string",
+        "format": "date-time",
+        "maxLength": 35,
+        "pattern": r"^(19|20|21)[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?(Z|[+-][01][0-9]:[0-5][0-9])$",
+    })
+}
+
+/// Makes a field that may be left out one that is not `null`: the API server then drops a null that somebody writes,
+/// instead of storing it (objects, numbers) or refusing it (enumerations). Keeps the field's description, in place of
+/// which `kube` would show that of the enumeration.
+pub(crate) fn absent_not_null(schema: &mut Schema) {
+    let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else { return };
+    for property in properties.values_mut().filter_map(Value::as_object_mut) {
+        if let Some(Value::Array(types)) = property.get_mut("type") {
+            types.retain(|t| t != "null");
+            if let [only] = types.as_slice() {
+                let only = only.clone();
+                property.insert("type".to_owned(), only);
+            }
+        }
+        let Some(Value::Array(choices)) = property.get("anyOf") else { continue };
+        if let [Value::Object(value), null] = choices.as_slice()
+            && null.get("type").is_some_and(|t| t == "null")
+        {
+            let value = value.clone();
+            property.remove("anyOf");
+            for (key, inner) in value {
+                property.entry(key).or_insert(inner);
+            }
+        }
+    }
 }
 
 /// Name of an object in the same namespace (RFC 1123 subdomain).
@@ -23,6 +58,7 @@ pub type Name = String;
 /// Names an object in the same namespace; nothing refers across a namespace.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = super::fields::absent_not_null)]
 pub struct ObjectReference {
     /// Name of the object.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
@@ -118,9 +154,7 @@ pub fn resolve_key(key_type: Option<KeyType>, size: Option<u16>) -> Result<KeyKi
         (KeyType::EC, None | Some(256)) => Ok(KeyKind::Ec(Curve::P256)),
         (KeyType::EC, Some(384)) => Ok(KeyKind::Ec(Curve::P384)),
         (KeyType::EC, Some(521)) => Ok(KeyKind::Ec(Curve::P521)),
-        (KeyType::RSA, Some(size)) => {
-            Err(ResolveKeyError { key_type, size, choices: "512, 1024, 2048, 3072, 4096" })
-        }
+        (KeyType::RSA, Some(size)) => Err(ResolveKeyError { key_type, size, choices: "512, 1024, 2048, 3072, 4096" }),
         (KeyType::EC, Some(size)) => Err(ResolveKeyError { key_type, size, choices: "256, 384, 521" }),
     }
 }
@@ -128,6 +162,7 @@ pub fn resolve_key(key_type: Option<KeyType>, size: Option<u16>) -> Result<KeyKi
 /// Where the authentication string comes from.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = super::fields::absent_not_null)]
 #[x_kube(
     validation = Rule::new("has(self.secretRef) != (has(self.generate) && self.generate)")
         .message("authenticationString: give either secretRef or generate: true")
@@ -157,6 +192,7 @@ pub enum RequestedBy {
 /// What is known of a phone's locally significant certificate.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = super::fields::absent_not_null)]
 pub struct LscSummary {
     /// Serial number in lower-case hexadecimal.
     #[schemars(length(max = 48))]

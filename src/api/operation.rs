@@ -5,11 +5,11 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Condition;
 use super::fields::{
     AuthenticationMode, AuthenticationStringSource, CertificateOperationKind, KeyType, LscSummary, ObjectReference,
-    RequestedBy, date_time, optional_date_time,
+    RequestedBy, date_time, deadline,
 };
-use super::Condition;
 
 /// One run of one certificate operation on one phone. The spec never changes; the status only moves forward and
 /// ends `Successful` or `Failed`. Made by the controller from a Phone, or applied by a person.
@@ -48,6 +48,7 @@ use super::Condition;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = super::fields::absent_not_null)]
 #[x_kube(
     validation = Rule::new(
         "!has(self.authenticationString) || self.authenticationMode == 'ByAuthenticationString'"
@@ -84,7 +85,7 @@ pub struct CertificateOperationSpec {
     pub key_size: Option<u16>,
     /// Date and time by which the operation must be completed. When absent, the proxy's days after creation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "optional_date_time")]
+    #[schemars(schema_with = "deadline")]
     pub operation_completes_by: Option<Timestamp>,
     /// Who asked. Only operations of the controller's own making are pruned by it.
     pub requested_by: RequestedBy,
@@ -125,6 +126,7 @@ impl Phase {
 /// What has happened to the operation. Written by the controller only.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = super::fields::absent_not_null)]
 #[schemars(extend("default" = {"phase": "Pending"}))]
 pub struct CertificateOperationStatus {
     /// Pending, InProgress, Successful or Failed.
@@ -143,7 +145,7 @@ pub struct CertificateOperationStatus {
     pub operation_status: Option<String>,
     /// The deadline resolved for an operation that was applied without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "optional_date_time")]
+    #[schemars(schema_with = "date_time")]
     pub operation_completes_by: Option<Timestamp>,
     /// Tries that were spent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -166,7 +168,7 @@ pub struct CertificateOperationStatus {
     pub spent_string: Option<String>,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "optional_date_time")]
+    #[schemars(schema_with = "date_time")]
     pub completed_at: Option<Timestamp>,
     /// `Ready` (accepted, or over), `Succeeded`, and `Stalled` when it was refused as written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -177,6 +179,7 @@ pub struct CertificateOperationStatus {
 /// Tries spent by an operation. Lost connections are not tries.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = super::fields::absent_not_null)]
 pub struct Attempts {
     /// Wrong authentication strings that were checked.
     #[serde(default)]
@@ -191,6 +194,7 @@ pub struct Attempts {
 /// A certificate on record.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = super::fields::absent_not_null)]
 pub struct IssuedCertificateStatus {
     /// Serial number, fingerprints, issuer and dates.
     #[serde(flatten)]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::fields::{
     AuthenticationMode, AuthenticationStringSource, CertificateOperationKind, KeyType, LscSummary, ObjectReference,
-    RequestedBy, optional_date_time,
+    RequestedBy, date_time, deadline,
 };
 use super::{Condition, Phase};
 
@@ -39,6 +39,7 @@ use super::{Condition, Phase};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = super::fields::absent_not_null)]
 #[x_kube(
     validation = Rule::new(
         "!has(self.authenticationString) || !has(self.authenticationMode) || \
@@ -86,7 +87,7 @@ pub struct PhoneSpec {
     /// Operation Completes by: date and time (RFC 3339) by which the operation must be completed; when absent the
     /// proxy's `operationExpiresInDays` from the start of the run. One in the past ends the run at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "optional_date_time")]
+    #[schemars(schema_with = "deadline")]
     pub operation_completes_by: Option<Timestamp>,
     /// Any new number starts a new run of the same operation, for example after a lock-out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,6 +98,7 @@ pub struct PhoneSpec {
 /// The settings of a Phone as written, without any default filled in.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = super::fields::absent_not_null)]
 pub struct Written {
     /// Certificate Operation.
     #[serde(default)]
@@ -118,7 +120,7 @@ pub struct Written {
     pub authentication_string: Option<AuthenticationStringSource>,
     /// Operation Completes by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "optional_date_time")]
+    #[schemars(schema_with = "date_time")]
     pub operation_completes_by: Option<Timestamp>,
 }
 
@@ -170,6 +172,7 @@ pub enum LscState {
 /// What is known of the phone. Written by the controller only.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = super::fields::absent_not_null)]
 #[schemars(extend("default" = {"observedGeneration": -1}))]
 pub struct PhoneStatus {
     /// The generation of the spec that was acted on; -1 before the first.
@@ -200,6 +203,7 @@ pub struct PhoneStatus {
 /// The armed operation, in brief.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = super::fields::absent_not_null)]
 pub struct ArmedOperation {
     /// Name of the CertificateOperation.
     #[schemars(length(max = 253))]
@@ -217,7 +221,7 @@ pub struct ArmedOperation {
     pub reason: Option<super::Reason>,
     /// Its deadline.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "optional_date_time")]
+    #[schemars(schema_with = "date_time")]
     pub operation_completes_by: Option<Timestamp>,
     /// The Secret that holds its authentication string, while it is pending.
     #[serde(default, skip_serializing_if = "Option::is_none")]

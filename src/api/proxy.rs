@@ -33,7 +33,10 @@ use super::fields::{AuthenticationMode, KeyType, date_time};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = super::fields::absent_not_null)]
 #[x_kube(
+    validation = Rule::new("self.placement == 'External'")
+        .message("placement: InCluster endpoints are not supported by this version; write External and run `capf endpoint` with the files of `capf endpoint-bundle`"),
     validation = Rule::new(
         "!has(self.keonJurisdictionID) && !has(self.scepPort) && !has(self.certificateAuthorityAddress)"
     ).message("keonJurisdictionID, scepPort, certificateAuthorityAddress: belong to certificate issuers that this version does not support; remove them"),
@@ -115,9 +118,10 @@ pub struct CertificateAuthorityProxySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub ctl_certificate: Option<String>,
-    /// Where the endpoints run: as pods (`InCluster`, refused until this version can) or `External`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub placement: Option<Placement>,
+    /// Where the endpoints run.
+    // Refused by a rule of the whole spec: one of its own would refuse its own default, and with it the CRD.
+    #[serde(default)]
+    pub placement: Placement,
     /// Bounds on what callers may cost an endpoint.
     #[serde(default)]
     pub limits: EndpointLimits,
@@ -163,6 +167,7 @@ pub enum Placement {
 /// O, OU, L, ST and C of every LSC.
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = super::fields::absent_not_null)]
 pub struct CertificateSubject {
     /// Organization (O).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -189,6 +194,7 @@ pub struct CertificateSubject {
 /// Defaults for settings that a Phone leaves out.
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = super::fields::absent_not_null)]
 #[x_kube(
     validation = Rule::new(
         "!has(self.keySize) || ((!has(self.keyType) || self.keyType == 'RSA') ? \
@@ -215,6 +221,7 @@ pub struct PhoneDefaults {
 /// Bounds on what callers may cost. The table in ARCHITECTURE.md lists them with those that are fixed.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = super::fields::absent_not_null)]
 pub struct EndpointLimits {
     /// Connections open at once at one endpoint; further ones are closed unanswered.
     #[serde(default = "connections")]
@@ -252,6 +259,7 @@ impl Default for EndpointLimits {
 /// What has become of the proxy. Written by the controller only.
 #[derive(Clone, Debug, Default, Deserialize, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = super::fields::absent_not_null)]
 #[schemars(extend("default" = {"observedGeneration": -1}))]
 pub struct CertificateAuthorityProxyStatus {
     /// The generation of the spec that was acted on; -1 before the first.
@@ -280,6 +288,7 @@ pub struct CertificateAuthorityProxyStatus {
 /// A certificate of CAPF's own, as published.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = super::fields::absent_not_null)]
 pub struct PublishedCertificate {
     /// Common name.
     #[schemars(length(max = 64))]

@@ -72,8 +72,8 @@ impl ClientArgs {
         config.default_retry = false;
         let namespace = self.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let server = config.cluster_url.to_string();
-        let client = Client::try_from(config)
-            .map_err(|source| ConnectError::Client { server, source: Box::new(source) })?;
+        let client =
+            Client::try_from(config).map_err(|source| ConnectError::Client { server, source: Box::new(source) })?;
         Ok(Cluster { client, namespace: (!self.all_namespaces).then_some(namespace) })
     }
 
@@ -135,7 +135,10 @@ pub enum Cause {
     /// The API server is overloaded or starting.
     #[error("the API server has no capacity: {0}; try again later")]
     Busy(String),
-    /// The API server cannot be reached, or what it says is not understood.
+    /// What the API server says is not understood.
+    #[error("the answer is not understood: {0}; the cluster's CRDs and this program may be of different versions")]
+    NotUnderstood(String),
+    /// The API server cannot be reached.
     #[error("{0}; is the cluster running, and does the kubeconfig name the right one?")]
     Unreachable(String),
 }
@@ -176,7 +179,11 @@ fn pause_before_retry(error: &kube::Error, tries: u32) -> Option<Duration> {
 }
 
 fn cause(error: &kube::Error) -> Cause {
-    let kube::Error::Api(status) = error else { return Cause::Unreachable(innermost(error)) };
+    let status = match error {
+        kube::Error::Api(status) => status,
+        kube::Error::SerdeError(error) => return Cause::NotUnderstood(error.to_string()),
+        other => return Cause::Unreachable(innermost(other)),
+    };
     let message = status.message.clone();
     match status.code {
         401 => Cause::Unauthorized(message),

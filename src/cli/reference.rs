@@ -31,7 +31,8 @@ fn section(text: &mut String, command: &Command, path: &str, level: usize) {
     let usage = usage.trim_start_matches("Usage: ");
     // Writing to a String does not fail.
     let _ = write!(text, "\n{} `{path}`\n\n{about}\n\n```\n{usage}\n```\n", "#".repeat(level));
-    let subcommands: Vec<_> = command.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help").collect();
+    let subcommands: Vec<_> =
+        command.get_subcommands().filter(|c| !c.is_hide_set() && c.get_name() != "help").collect();
     if !subcommands.is_empty() {
         text.push_str("\n| Command | Does |\n|---|---|\n");
         for sub in &subcommands {

@@ -20,8 +20,8 @@ use kube::{Api, ResourceExt as _};
 
 use super::client::{CallError, Cause, Cluster, ConnectError, GET_CALL, LIST_CALL, call};
 use super::file::{NewFile, SECRET};
-use super::table::{Lines, PagedTable};
 pub use super::report_args::{Format, ReportArgs};
+use super::table::{Lines, PagedTable};
 use crate::api::{AUTHENTICATION_STRING_KEY, AUTHENTICATION_STRING_TYPE, Phase, Phone};
 use crate::domain::report::{Column, Criteria, CsvReport, OperationStatus, Row, StringCell};
 use crate::domain::string::AuthenticationString;
@@ -43,7 +43,9 @@ pub enum ReportError {
     #[error(transparent)]
     Call(#[from] CallError),
     /// The cluster does not know what a Phone is.
-    #[error("listing Phones: this cluster has no capf.dev CustomResourceDefinitions; `capf crds | kubectl apply -f -` installs them")]
+    #[error(
+        "listing Phones: this cluster has no capf.dev CustomResourceDefinitions; `capf crds | kubectl apply -f -` installs them"
+    )]
     NotInstalled,
     /// The report cannot be written.
     #[error("writing {place}: {source}")]

@@ -155,8 +155,8 @@ fn date_or_time(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return Ok(time);
     }
-    let date: Date = text.parse().map_err(|_| {
-        "write a date like 2027-01-31 (midnight UTC) or a time like 2027-01-31T18:00:00Z".to_owned()
-    })?;
+    let date: Date = text
+        .parse()
+        .map_err(|_| "write a date like 2027-01-31 (midnight UTC) or a time like 2027-01-31T18:00:00Z".to_owned())?;
     date.to_zoned(TimeZone::UTC).map(|zoned| zoned.timestamp()).map_err(|error| error.to_string())
 }

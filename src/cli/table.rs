@@ -56,9 +56,7 @@ impl<W: Write> PagedTable<W> {
         table.load_style(NOTHING);
         match self.lines {
             Lines::Unbounded => table.set_content_arrangement(ContentArrangement::Disabled),
-            Lines::Bounded(width) => {
-                table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width.max(1))
-            }
+            Lines::Bounded(width) => table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width.max(1)),
         };
         if self.pages == 0 {
             table.set_header(self.header.iter().map(|h| h.to_uppercase()));

@@ -273,9 +273,9 @@ impl Criteria {
             (Some(limit), Some(end)) => end < limit,
             (Some(_), None) => false,
         };
-        let horizon = self.expires_within_days.map(|days| {
-            now.checked_add(SignedDuration::from_hours(i64::from(days) * 24)).unwrap_or(Timestamp::MAX)
-        });
+        let horizon = self
+            .expires_within_days
+            .map(|days| now.checked_add(SignedDuration::from_hours(i64::from(days) * 24)).unwrap_or(Timestamp::MAX));
         any(&self.operation_status, Some(OperationStatus::of(row.phase)))
             && any(&self.reason, row.reason)
             && any(&self.authentication_mode, row.authentication_mode)
