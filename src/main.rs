@@ -14,7 +14,8 @@ async fn main() -> ExitCode {
     let cli = parse();
     // Fails only when one is installed already, and it is the same one then.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    tracing_subscriber::fmt().with_env_filter(log_filter()).with_writer(std::io::stderr).init();
+    let serves = matches!(cli.command, Command::Controller(_) | Command::Endpoint(_));
+    capf::logging::init(cli.log, if serves { Level::INFO } else { Level::WARN });
     match dispatch(cli.command).await {
         Ok(code) => code,
         Err(error) => {
@@ -53,16 +54,6 @@ async fn told_to_stop() {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-    }
-}
-
-/// What is logged: warnings, or what `RUST_LOG` says. Never kube's own lines, for one of them is the whole answer of the
-/// API server when it cannot be decoded, and that may be a Secret.
-fn log_filter() -> EnvFilter {
-    let filter = EnvFilter::builder().with_default_directive(tracing::Level::WARN.into()).from_env_lossy();
-    match "kube_client=off".parse() {
-        Ok(directive) => filter.add_directive(directive),
-        Err(_) => filter,
     }
 }
 

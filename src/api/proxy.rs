@@ -156,9 +156,10 @@ pub enum CertificateIssuer {
 }
 
 /// Where endpoints run.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
 pub enum Placement {
     /// As pods that the controller keeps.
+    #[default]
     InCluster,
     /// Outside the cluster, near the phones, with the bundle that `capf endpoint-bundle` exports.
     External,
