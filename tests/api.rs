@@ -47,7 +47,10 @@ fn manifests_that_make_sense_are_accepted() {
         (PHONE, json!({"spec": {"keyType": "EC"}})),
         (PHONE, json!({"spec": {"authenticationString": {"generate": true}}})),
         (PHONE, json!({"spec": {"authenticationString": {"generate": false, "secretRef": {"name": "s"}}}})),
-        (PHONE, json!({"spec": {"authenticationMode": "ByAuthenticationString", "authenticationString": {"secretRef": {"name": "s"}}}})),
+        (
+            PHONE,
+            json!({"spec": {"authenticationMode": "ByAuthenticationString", "authenticationString": {"secretRef": {"name": "s"}}}}),
+        ),
         (PHONE, json!({"spec": {"operationCompletesBy": "1999-01-01T00:00:00Z"}})),
         (PHONE, json!({"spec": {"operationCompletesBy": "2027-01-31T18:00:00.5+05:30"}})),
         (OPERATION, json!({})),
@@ -100,7 +103,11 @@ fn manifests_that_make_no_sense_are_refused_and_the_field_is_named() {
         (PHONE, json!({"metadata": {"name": "ab"}, "spec": {"deviceName": "AB"}}), "deviceName"),
         (PHONE, json!({"metadata": {"name": "1sep"}, "spec": {"deviceName": "1SEP"}}), "deviceName"),
         (PHONE, json!({"metadata": {"name": "sep_1"}, "spec": {"deviceName": "SEP_1"}}), "deviceName"),
-        (PHONE, json!({"metadata": {"name": "sep001122aabbccd"}, "spec": {"deviceName": "SEP001122AABBCCD"}}), "deviceName"),
+        (
+            PHONE,
+            json!({"metadata": {"name": "sep001122aabbccd"}, "spec": {"deviceName": "SEP001122AABBCCD"}}),
+            "deviceName",
+        ),
         (PHONE, json!({"spec": {"proxyRef": null}}), "proxyRef"),
         (PHONE, json!({"spec": {"proxyRef": {"name": "other/main"}}}), "proxyRef"),
         (PHONE, json!({"spec": {"proxyRef": {"name": ""}}}), "proxyRef"),
@@ -137,7 +144,11 @@ fn manifests_that_make_no_sense_are_refused_and_the_field_is_named() {
         (OPERATION, json!({"spec": {"certificateOperation": "NoPendingOperation"}}), "certificateOperation"),
         (OPERATION, json!({"spec": {"certificateOperation": "Delete"}}), "certificateOperation"),
         (OPERATION, json!({"spec": {"authenticationMode": null}}), "authenticationMode"),
-        (OPERATION, json!({"spec": {"authenticationMode": "ByExistingCertificatePrecedenceToLSC"}}), "authenticationMode"),
+        (
+            OPERATION,
+            json!({"spec": {"authenticationMode": "ByExistingCertificatePrecedenceToLSC"}}),
+            "authenticationMode",
+        ),
         (
             OPERATION,
             json!({"spec": {"authenticationMode": "ByNullString", "authenticationString": {"generate": true}}}),
