@@ -172,7 +172,7 @@ pub struct CertificateOperationStatus {
     pub completed_at: Option<Timestamp>,
     /// `Ready` (accepted, or over), `Succeeded`, and `Stalled` when it was refused as written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8))]
+    #[schemars(length(max = 3))]
     pub conditions: Vec<Condition>,
 }
 

@@ -196,7 +196,7 @@ pub struct PhoneStatus {
     pub lsc: Option<LscSummary>,
     /// `Ready`, `Succeeded`, `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8))]
+    #[schemars(length(max = 3))]
     pub conditions: Vec<Condition>,
 }
 

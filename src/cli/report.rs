@@ -74,7 +74,7 @@ pub struct Query {
 /// Where rows go.
 pub enum Sink<W: Write> {
     /// As CSV.
-    Csv(CsvReport<W>),
+    Csv(Box<CsvReport<W>>),
     /// As a table of these columns.
     Table(PagedTable<W>, Vec<Column>),
 }
@@ -182,7 +182,7 @@ impl<W: Write> Sink<W> {
     /// When the header of a CSV file cannot be written.
     pub fn new(out: W, format: Format, lines: Lines, columns: Vec<Column>, strings: bool) -> io::Result<Self> {
         Ok(match format {
-            Format::Csv => Self::Csv(CsvReport::new(out, strings)?),
+            Format::Csv => Self::Csv(Box::new(CsvReport::new(out, strings)?)),
             Format::Table => {
                 let header = columns.iter().map(|column| column.heading()).collect();
                 Self::Table(PagedTable::new(out, lines, header), columns)

@@ -1,8 +1,8 @@
 //! What the tests of the wire share: the captured sessions, and frames made by hand.
 
 use capf::wire::{
-    Action, Answer, CertType, CloseReason, Command, Frame, FrameDecoder, KeyRequest, Message,
-    Octets, Opening, Question, ServerSession, SessionId, Side,
+    Action, Answer, CertType, CloseReason, Command, Frame, FrameDecoder, KeyRequest, Message, Octets, Opening,
+    Question, ServerSession, SessionId, Side,
 };
 
 /// The captured sessions, as they are in the file.
@@ -35,15 +35,8 @@ impl Speaker {
 impl Captured {
     /// The first frame with this command.
     pub fn message(&self, command: Command) -> Option<Message> {
-        let (speaker, bytes) = self
-            .frames
-            .iter()
-            .find(|(_, bytes)| bytes[1] == command.0)?;
-        Some(
-            Message::parse(&decode(*speaker, bytes))
-                .expect("a captured frame is a message")
-                .message,
-        )
+        let (speaker, bytes) = self.frames.iter().find(|(_, bytes)| bytes[1] == command.0)?;
+        Some(Message::parse(&decode(*speaker, bytes)).expect("a captured frame is a message").message)
     }
 
     /// All that one side said, as one stream.
@@ -53,10 +46,7 @@ impl Captured {
 
     /// What one side said, frame by frame.
     pub fn said_by(&self, speaker: Speaker) -> impl Iterator<Item = &Vec<u8>> {
-        self.frames
-            .iter()
-            .filter(move |(who, _)| *who == speaker)
-            .map(|(_, bytes)| bytes)
+        self.frames.iter().filter(move |(who, _)| *who == speaker).map(|(_, bytes)| bytes)
     }
 
     /// The session's number.
@@ -68,16 +58,10 @@ impl Captured {
     /// What the authority must have answered to *open*.
     pub fn opening_answer(&self) -> Answer {
         match self.name {
-            "install-none-ec-p256" => Answer::Install {
-                key: KeyRequest::Ec(capf::wire::Curve::P256),
-            },
-            name if name.starts_with("install") => Answer::Install {
-                key: KeyRequest::Rsa { bits: 2048 },
-            },
+            "install-none-ec-p256" => Answer::Install { key: KeyRequest::Ec(capf::wire::Curve::P256) },
+            name if name.starts_with("install") => Answer::Install { key: KeyRequest::Rsa { bits: 2048 } },
             name if name.starts_with("no-operation") => Answer::NothingScheduled,
-            name if name.starts_with("fetch") => Answer::Fetch {
-                certificate: CertType::LSC,
-            },
+            name if name.starts_with("fetch") => Answer::Fetch { certificate: CertType::LSC },
             name if name.starts_with("delete") => Answer::Delete,
             name if name.starts_with("wrong-password") => Answer::Refused,
             name if name.starts_with("unknown-device") => Answer::UnknownDevice,
@@ -90,9 +74,7 @@ impl Captured {
         match question {
             Question::Open(_) => self.opening_answer(),
             Question::Issue { .. } => match self.message(Command::STORE_CERT_REQ) {
-                Some(Message::StoreCertReq(request)) => Answer::Issued {
-                    certificate_der: request.certificate.der,
-                },
+                Some(Message::StoreCertReq(request)) => Answer::Issued { certificate_der: request.certificate.der },
                 _ => panic!("{} has no certificate to issue", self.name),
             },
             Question::Complete(_) => Answer::Recorded,
@@ -105,16 +87,9 @@ pub fn captures() -> Vec<Captured> {
     let mut sessions: Vec<Captured> = Vec::new();
     for line in CAPTURES.lines() {
         match line.split_once(' ') {
-            Some(("##", name)) => sessions.push(Captured {
-                name,
-                frames: Vec::new(),
-            }),
+            Some(("##", name)) => sessions.push(Captured { name, frames: Vec::new() }),
             Some((mark @ ("<" | ">"), digits)) => {
-                let speaker = if mark == "<" {
-                    Speaker::Server
-                } else {
-                    Speaker::Phone
-                };
+                let speaker = if mark == "<" { Speaker::Server } else { Speaker::Phone };
                 let session = sessions.last_mut().expect("a frame stands under a title");
                 session.frames.push((speaker, hex(digits)));
             }
@@ -132,20 +107,14 @@ pub fn hex(digits: &str) -> Vec<u8> {
         .filter(|character| !character.is_whitespace())
         .map(|character| character.to_digit(16).expect("a hex digit"))
         .collect();
-    digits
-        .chunks(2)
-        .map(|pair| (pair[0] * 16 + pair[1]) as u8)
-        .collect()
+    digits.chunks(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect()
 }
 
 /// One frame's bytes as a frame.
 pub fn decode(speaker: Speaker, bytes: &[u8]) -> Frame {
     let mut input = bytes;
     let mut decoder = FrameDecoder::new(speaker.listener());
-    let frame = decoder
-        .decode(&mut input)
-        .expect("a good frame")
-        .expect("a whole frame");
+    let frame = decoder.decode(&mut input).expect("a good frame").expect("a whole frame");
     assert!(input.is_empty(), "one frame only");
     frame
 }
@@ -157,9 +126,7 @@ pub fn frame(command: Command, body: &[u8]) -> Frame {
 
 /// An element.
 pub fn element(tag: u8, value: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(value.len())
-        .expect("a value that fits")
-        .to_be_bytes();
+    let length = u16::try_from(value.len()).expect("a value that fits").to_be_bytes();
     [&[tag][..], &length, value].concat()
 }
 
@@ -181,16 +148,12 @@ pub fn key_response() -> Frame {
 
 /// A certificate from the authority.
 pub fn issued() -> Answer {
-    Answer::Issued {
-        certificate_der: some_der(),
-    }
+    Answer::Issued { certificate_der: some_der() }
 }
 
 /// The authority wants an RSA key.
 pub fn install() -> Answer {
-    Answer::Install {
-        key: KeyRequest::Rsa { bits: 2048 },
-    }
+    Answer::Install { key: KeyRequest::Rsa { bits: 2048 } }
 }
 
 /// The authority wants to see a certificate.
