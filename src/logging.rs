@@ -1,7 +1,8 @@
 //! Logs: our own lines at the level that was asked for, other people's code at errors only.
 //!
 //! What a library would say at trace level may hold a Secret's content (an HTTP body, say), so no option and no
-//! environment variable lets it speak.
+//! environment variable lets it speak. kube's client says nothing at all: an answer that it does not understand it
+//! logs as a whole, at any level.
 
 use tracing::Level;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -32,7 +33,7 @@ pub struct LogArgs {
 
 /// Starts logging to standard error, at `default` where no level was asked for. A second call changes nothing.
 pub fn init(args: LogArgs, default: Level) {
-    let targets = Targets::new().with_default(LevelFilter::ERROR).with_target("capf", args.log_level.unwrap_or(default));
+    let targets = Targets::new().with_default(LevelFilter::ERROR).with_target("kube_client", LevelFilter::OFF).with_target("capf", args.log_level.unwrap_or(default));
     let registry = tracing_subscriber::registry().with(targets);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     // A second call finds a subscriber in place and leaves it.

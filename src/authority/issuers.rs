@@ -18,6 +18,8 @@ use crate::pki::OwnIssuer;
 pub struct Issuers {
     store: Store,
     known: Mutex<HashMap<ObjectKey, (String, Arc<OwnIssuer>)>>,
+    /// One reads at a time: after a restart every phone asks at once, and one answer serves all of them.
+    reading: tokio::sync::Mutex<()>,
 }
 
 impl std::fmt::Debug for Issuers {
@@ -30,7 +32,12 @@ impl Issuers {
     /// None known yet.
     #[must_use]
     pub fn new(store: Store) -> Self {
-        Self { store, known: Mutex::default() }
+        Self { store, known: Mutex::default(), reading: tokio::sync::Mutex::default() }
+    }
+
+    fn known(&self, proxy: &ObjectKey, published: &str) -> Option<Arc<OwnIssuer>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(proxy).filter(|(fingerprint, _)| fingerprint == published).map(|(_, issuer)| Arc::clone(issuer))
     }
 
     /// The issuer that the proxy publishes.
@@ -41,11 +48,12 @@ impl Issuers {
         let key = ObjectKey::of(proxy);
         let published = proxy.status.as_ref().and_then(|s| s.issuer_certificate.as_ref());
         let Some(published) = published else { return Err(Unavailable(format!("{key} is not activated yet"))) };
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        if let Some((fingerprint, issuer)) = known {
-            if fingerprint == published.sha256_fingerprint {
-                return Ok(issuer);
-            }
+        if let Some(issuer) = self.known(&key, &published.sha256_fingerprint) {
+            return Ok(issuer);
+        }
+        let _one_reads = self.reading.lock().await;
+        if let Some(issuer) = self.known(&key, &published.sha256_fingerprint) {
+            return Ok(issuer);
         }
         let secret = ObjectKey::new(&key.namespace, OwnKeyRole::Issuer.secret_name(&key.name));
         let unusable = |why: &str| Unavailable(format!("Secret {secret} {why}"));

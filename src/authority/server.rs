@@ -168,8 +168,11 @@ async fn connection(stream: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, 
 
 type Answer<T> = Result<Json<T>, (StatusCode, String)>;
 
-fn answer<T>(result: Result<T, Unavailable>) -> Answer<T> {
-    result.map(Json).map_err(|unavailable| {
+/// Answers a question in a task of its own: an endpoint that gave up waiting does not cut off a write half way, and
+/// when it asks again it finds the work done or joins the wait for it.
+async fn answer<T: Send + 'static>(question: impl Future<Output = Result<T, Unavailable>> + Send + 'static) -> Answer<T> {
+    let answered = tokio::spawn(question).await.unwrap_or_else(|broken| Err(Unavailable(broken.to_string())));
+    answered.map(Json).map_err(|unavailable| {
         tracing::warn!(%unavailable, "a question was not answered");
         (StatusCode::SERVICE_UNAVAILABLE, unavailable.to_string())
     })
@@ -180,7 +183,7 @@ async fn open(
     Extension(proxy): Extension<ObjectKey>,
     Json(request): Json<OpenRequest>,
 ) -> Answer<OpenAnswer> {
-    answer(service.open(&proxy, request).await)
+    answer(async move { service.open(&proxy, request).await }).await
 }
 
 async fn issue(
@@ -188,7 +191,7 @@ async fn issue(
     Extension(proxy): Extension<ObjectKey>,
     Json(request): Json<IssueRequest>,
 ) -> Answer<IssueAnswer> {
-    answer(service.issue(&proxy, request).await)
+    answer(async move { service.issue(&proxy, request).await }).await
 }
 
 async fn complete(
@@ -196,5 +199,5 @@ async fn complete(
     Extension(proxy): Extension<ObjectKey>,
     Json(request): Json<CompleteRequest>,
 ) -> Answer<CompleteAnswer> {
-    answer(service.complete(&proxy, request).await)
+    answer(async move { service.complete(&proxy, request).await }).await
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::api::{DeleteParams, PostParams};
@@ -9,6 +10,7 @@ use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Config, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 
 use super::world::ObjectKey;
 
@@ -16,6 +18,8 @@ use super::world::ObjectKey;
 pub const LOOP_CALL: Duration = Duration::from_secs(10);
 /// Longest call inside a question.
 pub const QUESTION_CALL: Duration = Duration::from_millis(1500);
+/// Calls under way at once by one [`Store`]. An API server on two cores is busy with fewer.
+const CALLS_AT_ONCE: usize = 48;
 /// Longest life of one watch request, in seconds. A watch that died unnoticed is found out within it.
 pub const WATCH_SECONDS: u32 = 50;
 
@@ -58,6 +62,8 @@ pub struct Store {
     client: Client,
     manager: &'static str,
     limit: Duration,
+    /// Calls under way at once: more would only wait in the API server, where their time runs out.
+    places: Arc<Semaphore>,
 }
 
 impl Debug for Store {
@@ -80,7 +86,7 @@ impl Store {
     /// Calls by `client`, each at most `limit` long.
     #[must_use]
     pub fn new(client: Client, manager: &'static str, limit: Duration) -> Self {
-        Self { client, manager, limit }
+        Self { client, manager, limit, places: Arc::new(Semaphore::new(CALLS_AT_ONCE)) }
     }
 
     fn api<K: Kind>(&self, namespace: &str) -> Api<K> {
@@ -98,6 +104,8 @@ impl Store {
         call: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, CallError> {
         let kind = K::kind(&()).into_owned();
+        // The semaphore is never closed.
+        let _place = self.places.acquire().await;
         let cause = match tokio::time::timeout(self.limit, call).await {
             Ok(Ok(done)) => return Ok(done),
             Ok(Err(error)) => cause_of(error),
