@@ -274,7 +274,9 @@ fn permitted(mode: AuthenticationMode, proxy: &CertificateAuthorityProxy) -> Res
 
 fn deadline(from: Timestamp, proxy: &CertificateAuthorityProxy) -> Timestamp {
     let days = SignedDuration::from_hours(24 * i64::from(proxy.spec.operation_expires_in_days));
-    from.checked_add(days).unwrap_or(Timestamp::MAX)
+    let deadline = from.checked_add(days).unwrap_or(Timestamp::MAX);
+    // In whole seconds, for people read it.
+    Timestamp::from_second(deadline.as_second()).unwrap_or(deadline)
 }
 
 /// Operations that people (or rollouts) applied: the newest takes over, every other one that is open ends.
