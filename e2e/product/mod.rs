@@ -105,7 +105,9 @@ impl Product {
             .args(["--identity", &format!("replica-{replica}"), "--log-level", self.log_level])
             .args(["--listen", &format!("127.0.0.1:{}", self.questions[replica])])
             .args(advertised);
-        self.clock_offset_file().into_iter().for_each(|file| drop(command.env("CAPF_TEST_CLOCK_OFFSET_FILE", file)));
+        if let Some(file) = self.clock_offset_file() {
+            command.env("CAPF_TEST_CLOCK_OFFSET_FILE", file);
+        }
         let log = format!("{}-controller-{replica}-{}", self.ns(), self.controllers.len());
         let mut process = self.plane.spawn(&log, Some("capf-controller"), &mut command).unwrap();
         process.wait_for_log("ready: answering questions", PATIENCE).unwrap();

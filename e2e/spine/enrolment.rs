@@ -122,7 +122,8 @@ async fn a_run_expires_after_the_configured_days() {
     product.restart_controller();
     assert_eq!(product.armed("sep000000000006").await.phase(), Phase::Pending);
     product.move_clock(10 * 86_400 + 5);
-    let failed = product.operation_status_within("sep000000000006", "Install/Upgrade failed", PATIENCE * 2).await;
+    product.restart_controller();
+    let failed = product.operation_status("sep000000000006", "Install/Upgrade failed").await;
     assert_eq!(failed.status.unwrap().operation.unwrap().reason, Some(Reason::Expired));
 }
 

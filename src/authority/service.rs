@@ -21,6 +21,8 @@ use crate::domain::ticket::{SigningGrant, Ticket};
 use crate::domain::transition::{Event, NotPossible, advance};
 use crate::pki::{LscRequest, LscSubject, PublicKey};
 
+/// Characters of a certificate (PEM) that an operation's status holds, as its schema says.
+const MAX_PEM: usize = 4096;
 /// Writes of one status that may meet a conflict before the question is given up.
 const TRIES: usize = 4;
 /// How long after the key time limit a ticket serves: the rest of the session.
@@ -90,7 +92,10 @@ impl Service {
                 let operation = ObjectKey::of(armed.as_ref());
                 let lock = self.lock(&operation);
                 let _one_at_a_time = lock.lock().await;
-                let checked = self.strings.check(self, &proxy, &view, &operation, &secret, &digits.0).await;
+                let checked = self
+                    .strings
+                    .check(self, &proxy, &view, &operation, &secret, (request.session_id, &digits.0))
+                    .await;
                 match checked? {
                     StringCheck::Right { spent } => spent,
                     StringCheck::Refused(reason) => return Ok(OpenAnswer::Refused { reason }),
@@ -235,6 +240,10 @@ impl Service {
             now,
         };
         let signed = issuer.sign_lsc(&request).map_err(|e| Unavailable(e.to_string()))?;
+        if signed.pem().len() > MAX_PEM {
+            let why = format!("the certificate has {} characters and status takes {MAX_PEM}", signed.pem().len());
+            return Err(Unavailable(why + "; shorten the proxy's certificateSubject"));
+        }
         let facts = signed.facts();
         let summary = LscSummary {
             serial_number: facts.serial.clone(),

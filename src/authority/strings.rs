@@ -46,7 +46,13 @@ struct State {
     budget: Option<Budget>,
     /// Operations with a wrong try that is not on record yet, by UID.
     owed: HashMap<String, Option<String>>,
+    /// The session whose wrong string was counted last, by UID. An endpoint that did not get the answer asks again
+    /// within the same session; that is the same entry on the phone and not another try.
+    counted: HashMap<String, (u32, Reason)>,
 }
+
+/// Sessions remembered in [`State::counted`]; a repeated question comes within seconds.
+const COUNTED_KEPT: usize = 10_000;
 
 /// The Secret does not hold a usable string.
 #[derive(Debug)]
@@ -102,12 +108,15 @@ impl Strings {
         view: &PhoneView,
         operation: &ObjectKey,
         secret: &str,
-        entered: &SecretString,
+        (session_id, entered): (u32, &SecretString),
     ) -> Result<StringCheck, Unavailable> {
         let known = view.operations.iter().find(|o| ObjectKey::of(o.as_ref()) == *operation);
         let Some(known) = known else { return Ok(StringCheck::Refused(Reason::Superseded)) };
         let uid = known.metadata.uid.clone().unwrap_or_default();
         let limit = proxy.spec.maximum_authentication_attempts;
+        if let Some((_, reason)) = self.state().counted.get(&uid).filter(|(session, _)| *session == session_id) {
+            return Ok(StringCheck::Refused(*reason));
+        }
         let owed = self.state().owed.get(&uid).cloned();
         if let Some(spent_string) = owed {
             if let Some(over) = self.spend(service, operation, &uid, limit, spent_string).await? {
@@ -143,7 +152,13 @@ impl Strings {
             state.owed.insert(uid.clone(), spent.clone());
         }
         let over = self.spend(service, operation, &uid, limit, spent).await?;
-        Ok(StringCheck::Refused(over.unwrap_or(Reason::InvalidAuthenticationString)))
+        let reason = over.unwrap_or(Reason::InvalidAuthenticationString);
+        let mut state = self.state();
+        if state.counted.len() >= COUNTED_KEPT {
+            state.counted.clear();
+        }
+        state.counted.insert(uid, (session_id, reason));
+        Ok(StringCheck::Refused(reason))
     }
 
     /// Puts a wrong try on record; `Some` when the operation is over, by it or otherwise.

@@ -62,7 +62,7 @@ impl EventLog {
     /// Appends a line in one write. A log that cannot be written is said once a line, and hinders no session.
     pub fn write(&self, mut event: Event) {
         let Some(file) = &self.0 else { return };
-        event.time = Timestamp::now();
+        event.time = crate::clock::now();
         let Ok(mut line) = serde_json::to_vec(&event) else {
             return;
         };
