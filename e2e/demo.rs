@@ -87,7 +87,7 @@ async fn show(args: &Args) -> Result<Vec<String>, Trouble> {
         }
         stay(&shell, &endpoint.address).await?;
     } else if !matches!(&told, Ok(differences) if differences.is_empty()) {
-        processes.iter().for_each(|process| shell::show_end_of_log(process));
+        processes.iter().for_each(shell::show_end_of_log);
     }
     // In order, as on a shutdown: first whoever asks, then whoever answers.
     for process in processes.iter_mut().rev() {

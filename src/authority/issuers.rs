@@ -42,11 +42,10 @@ impl Issuers {
         let published = proxy.status.as_ref().and_then(|s| s.issuer_certificate.as_ref());
         let Some(published) = published else { return Err(Unavailable(format!("{key} is not activated yet"))) };
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        if let Some((fingerprint, issuer)) = known {
-            if fingerprint == published.sha256_fingerprint {
+        if let Some((fingerprint, issuer)) = known
+            && fingerprint == published.sha256_fingerprint {
                 return Ok(issuer);
             }
-        }
         let secret = ObjectKey::new(&key.namespace, OwnKeyRole::Issuer.secret_name(&key.name));
         let unusable = |why: &str| Unavailable(format!("Secret {secret} {why}"));
         let read = self.store.get::<Secret>(&secret).await.map_err(|e| Unavailable(e.to_string()))?;

@@ -291,7 +291,7 @@ fn applied_by_a_person<'a>(
     };
     let applied = others().filter(|o| o.spec.requested_by != RequestedBy::Phone);
     let newest = applied.max_by_key(|o| age(o)).filter(|o| target.is_none_or(|t| age(t) <= age(o)));
-    for other in others().filter(|o| newest.is_none_or(|n| !Arc::ptr_eq(n, o))) {
+    if let Some(other) = others().find(|o| newest.is_none_or(|n| !Arc::ptr_eq(n, o))) {
         return Err(Box::new(supersede(other, "replaced by a newer request", now)));
     }
     let (Some(newest), Some(proxy)) = (newest, observed.proxy) else { return Ok(target) };
