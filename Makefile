@@ -1,4 +1,67 @@
+# Every command of this repository; .ci/run runs the same ones.
+
+# Tests that stand on one control plane: more at once than this make each other late on a small machine.
+RUST_TEST_THREADS ?= 3
+export RUST_TEST_THREADS
+# The cache of built control planes (e2e/README.md).
+CACHE = $${XDG_CACHE_HOME:-$$HOME/.cache}/capf-operator
+# Targets below tests/ need no cluster, those below e2e/ start one.
+FAST = $$(ls tests/*.rs tests/*/main.rs | sed 's|^tests/\([a-z0-9_]*\).*|--test \1|')
+E2E = $$(awk -F'"' '/^\[\[/ { test = /test/ } /^name/ { name = $$2 } /^path = "e2e/ && test { print "--test", name }' Cargo.toml)
+
+.PHONY: help
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: build
+build: ## Build the program capf
+	cargo build
+
+.PHONY: demo
+demo: build ## Show it all: a real API server, forty phones, their certificates; half a minute after the build
+	cargo run --example demo
+
+.PHONY: demo-stay
+demo-stay: build ## The same, and leave it running until Ctrl-C, to try things
+	cargo run --example demo -- --stay
+
+.PHONY: test
+test: ## Run every test; the first time builds a control plane, in some minutes (e2e/README.md)
+	cargo test
+
+.PHONY: test-fast
+test-fast: ## Run the tests that need no cluster
+	cargo test --lib --bins $(FAST)
+	cargo test --doc
+
+.PHONY: e2e
+e2e: ## Run the tests on a real control plane
+	cargo test $(E2E)
+
+.PHONY: lint
+lint: ## Check the format, and clippy's and the compiler's lints
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+
+.PHONY: doc
+doc: ## Make the documentation of the code, below target/doc; a broken link is an error
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
+
+.PHONY: deny
+deny: ## Check licences, banned crates and sources of the dependencies
+	@cargo deny --version >/dev/null 2>&1 || \
+		{ echo "cargo-deny is missing: cargo install --locked cargo-deny" >&2; exit 1; }
+	cargo deny check bans licenses sources
+
 .PHONY: generate
 generate: ## Make the generated files anew: crds/ and docs/cli.md
 	cargo run --quiet -- crds --output crds
 	mkdir -p docs && cargo run --quiet -- cli-reference > docs/cli.md
+
+.PHONY: ci
+ci: ## Run what is run before a change is accepted
+	.ci/run
+
+.PHONY: clean-cache
+clean-cache: ## Remove the built control planes; the next test builds one again
+	rm -rf "$(CACHE)"

@@ -118,11 +118,10 @@ impl Strings {
             return Ok(StringCheck::Refused(*reason));
         }
         let owed = self.state().owed.get(&uid).cloned();
-        if let Some(spent_string) = owed {
-            if let Some(over) = self.spend(service, operation, &uid, limit, spent_string).await? {
+        if let Some(spent_string) = owed
+            && let Some(over) = self.spend(service, operation, &uid, limit, spent_string).await? {
                 return Ok(StringCheck::Refused(over));
             }
-        }
         let key = ObjectKey::new(&operation.namespace, secret);
         let string = match read_string(&self.store, &key).await {
             Ok(string) => string,

@@ -27,7 +27,7 @@ impl Reporter {
     }
 
     /// An operation that a loop has ended: nothing to add to what its phone's Event will say.
-    pub(super) async fn operation_ended(&self, operation: &CertificateOperation) {
+    pub(super) fn operation_ended(&self, operation: &CertificateOperation) {
         let status = operation.status_or_default();
         tracing::info!(
             operation = operation.metadata.name,

@@ -156,7 +156,7 @@ impl Phones {
         let status = advance(&operation, event, crate::clock::now());
         operation.status = Some(status.map_err(|_| PhoneError::Stale(key.clone()))?);
         self.recorded(ObjectKey::of(&operation), self.store.replace_status(&operation).await).await?;
-        self.reporter.operation_ended(&operation).await;
+        self.reporter.operation_ended(&operation);
         Ok(())
     }
 

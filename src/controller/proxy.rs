@@ -96,11 +96,10 @@ impl Proxies {
             let mut written = proxy.as_ref().clone();
             let before = written.status.replace(next);
             let recorded = self.store.replace_status(&written).await;
-            if recorded.as_ref().is_err_and(|e| matches!(e.cause, Cause::Conflict | Cause::Invalid(_))) {
-                if let Some(fresh) = self.store.get::<CertificateAuthorityProxy>(key).await? {
+            if recorded.as_ref().is_err_and(|e| matches!(e.cause, Cause::Conflict | Cause::Invalid(_)))
+                && let Some(fresh) = self.store.get::<CertificateAuthorityProxy>(key).await? {
                     self.world.learn(&fresh);
                 }
-            }
             self.world.learn(&recorded?);
             self.reporter.proxy_changed(&written, &before.unwrap_or_default().conditions).await;
         }

@@ -274,7 +274,9 @@ fn permitted(mode: AuthenticationMode, proxy: &CertificateAuthorityProxy) -> Res
 
 fn deadline(from: Timestamp, proxy: &CertificateAuthorityProxy) -> Timestamp {
     let days = SignedDuration::from_hours(24 * i64::from(proxy.spec.operation_expires_in_days));
-    from.checked_add(days).unwrap_or(Timestamp::MAX)
+    let deadline = from.checked_add(days).unwrap_or(Timestamp::MAX);
+    // In whole seconds, for people read it.
+    Timestamp::from_second(deadline.as_second()).unwrap_or(deadline)
 }
 
 /// Operations that people (or rollouts) applied: the newest takes over, every other one that is open ends.
@@ -289,7 +291,7 @@ fn applied_by_a_person<'a>(
     };
     let applied = others().filter(|o| o.spec.requested_by != RequestedBy::Phone);
     let newest = applied.max_by_key(|o| age(o)).filter(|o| target.is_none_or(|t| age(t) <= age(o)));
-    for other in others().filter(|o| newest.is_none_or(|n| !Arc::ptr_eq(n, o))) {
+    if let Some(other) = others().find(|o| newest.is_none_or(|n| !Arc::ptr_eq(n, o))) {
         return Err(Box::new(supersede(other, "replaced by a newer request", now)));
     }
     let (Some(newest), Some(proxy)) = (newest, observed.proxy) else { return Ok(target) };

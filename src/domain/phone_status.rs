@@ -29,13 +29,12 @@ pub(super) fn roll_up(
         conditions: Vec::new(),
         operation,
     };
-    if let Some(installed) = armed.filter(|o| o.phase() == Phase::Successful) {
-        if installed.spec.certificate_operation == CertificateOperationKind::InstallUpgrade {
+    if let Some(installed) = armed.filter(|o| o.phase() == Phase::Successful)
+        && installed.spec.certificate_operation == CertificateOperationKind::InstallUpgrade {
             let certificate = installed.status.as_ref().and_then(|s| s.certificate.as_ref());
             next.lsc = certificate.map(|c| c.summary.clone());
             next.lsc_state = LscState::Installed;
         }
-    }
     next.conditions = conditions(phone, next.operation.as_ref(), verdict, now);
     next
 }

@@ -45,7 +45,7 @@ impl AuthenticationString {
     pub fn from_random(octets: [u8; 16]) -> Self {
         // 128 random bits modulo 10^10: the bias is below 2^-94.
         let number = u128::from_be_bytes(octets) % 10u128.pow(10);
-        Self(format!("{number:0width$}", width = GENERATED_DIGITS).into())
+        Self(format!("{number:0GENERATED_DIGITS$}").into())
     }
 
     /// Whether the phone's user entered these digits; takes the same time wherever they differ.

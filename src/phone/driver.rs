@@ -322,7 +322,7 @@ impl Drive<'_> {
 
     fn trouble(&mut self, session: &PhoneSession, why: PhoneTrouble) {
         self.event(session, "refused", |event| {
-            event.problem = Some(why.to_string())
+            event.problem = Some(why.to_string());
         });
         self.done.trouble = Some(why);
     }

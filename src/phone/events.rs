@@ -67,7 +67,7 @@ impl EventLog {
             return;
         };
         line.push(b'\n');
-        let mut file = file.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut file = file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Err(error) = file.write_all(&line) {
             tracing::warn!(%error, step = event.step, "write event log");
         }

@@ -64,7 +64,7 @@ pub async fn prepare(
     made(keys.len());
     let had = keys.len();
     let mut tasks = JoinSet::new();
-    let makers = std::thread::available_parallelism().map_or(2, |cores| cores.get());
+    let makers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     for _ in 0..makers.min(count - had) {
         tasks.spawn_blocking(move || PhoneKey::generate(kind));
     }

@@ -248,7 +248,7 @@ async fn prepare_keys(args: &LoadArgs, count: usize) -> Result<Vec<PhoneKey>, Lo
     let bar = bar(count, "keys");
     let file = args.key_pool.as_deref();
     let keys = key_pool::prepare(file, args.key_kind, count, |made| {
-        bar.set_position(made as u64)
+        bar.set_position(made as u64);
     });
     let keys = keys.await?;
     bar.finish_and_clear();

@@ -13,7 +13,7 @@ pub const PROMPT: &str = "Enter authentication string: ";
 const TRIES: usize = 3;
 
 /// Bytes read of a line at most: ten digits, a line end, and enough more to call it too long.
-const LINE_LIMIT: u64 = 64;
+const LINE_LIMIT: usize = 64;
 
 /// No string was entered.
 #[derive(Debug, thiserror::Error)]
@@ -40,8 +40,8 @@ pub fn ask(input: &mut impl BufRead, output: &mut impl Write) -> Result<SecretSt
     loop {
         write!(output, "{PROMPT}")?;
         output.flush()?;
-        let mut line = Zeroizing::new(String::with_capacity(LINE_LIMIT as usize));
-        if io::Read::take(&mut *input, LINE_LIMIT).read_line(&mut line)? == 0 {
+        let mut line = Zeroizing::new(String::with_capacity(LINE_LIMIT));
+        if io::Read::take(&mut *input, LINE_LIMIT as u64).read_line(&mut line)? == 0 {
             return Err(EntryError::Nothing);
         }
         match AuthenticationString::parse(&line) {

@@ -98,8 +98,9 @@ impl Frame {
         let mut bytes = Zeroizing::new(Vec::with_capacity(self.encoded_length()));
         bytes.extend_from_slice(&[MAGIC, self.command.0]);
         bytes.extend_from_slice(&self.session_id.0.to_be_bytes());
-        // `new` and the decoder let no longer body in, so nothing is cut off here.
-        bytes.extend_from_slice(&(self.body.len() as u16).to_be_bytes());
+        #[expect(clippy::cast_possible_truncation, reason = "`new` and the decoder let no longer body in")]
+        let length = self.body.len() as u16;
+        bytes.extend_from_slice(&length.to_be_bytes());
         bytes.extend_from_slice(&self.body);
         bytes
     }

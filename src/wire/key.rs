@@ -101,7 +101,7 @@ impl KeyGenerateReq {
         let mut elements = Elements::of(frame, &Self::USED)?;
         let skipped = elements.skipped();
         let request = Self {
-            key_size: elements.optional(ElementTag::KEY_SIZE, |value| value.u16())?,
+            key_size: elements.optional(ElementTag::KEY_SIZE, super::reader::Reader::u16)?,
             key_type: elements.optional(ElementTag::KEY_TYPE, |value| value.u8().map(KeyType))?,
             curve: elements.optional(ElementTag::CURVE, |value| value.u8().map(Curve))?,
         };
