@@ -219,6 +219,13 @@ impl Product {
         Some(String::from_utf8(secret.data.unwrap()["authenticationString"].0.clone()).unwrap())
     }
 
+    /// Suspends the proxy, and waits until that is acted on.
+    pub fn suspend(&self) {
+        self.kubectl(&["patch", "capf/main", "--type=merge", "-p", r#"{"spec":{"suspend":true}}"#]);
+        let reason = r#"--for=jsonpath={.status.conditions[?(@.type=="Ready")].reason}=Suspended"#;
+        self.kubectl(&["wait", reason, "--timeout=60s", "capf/main"]);
+    }
+
     /// Ends the first controller and starts it anew.
     pub fn restart_controller(&mut self) {
         self.controllers[0].terminate().unwrap();

@@ -195,11 +195,8 @@ async fn every_replica_answers_questions_and_another_takes_over_the_loops() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn suspend_arms_nothing_new() {
-    let product = Product::start_with("suspend", Options {
-        proxy: "  permitNullString: true\n  suspend: true",
-        ..Options::default()
-    })
-    .await;
+    let product = Product::start("suspend").await;
+    product.suspend();
     product.apply(&phone("SEP00000000000C", BY_NULL));
     eventually("the phone says that it is suspended", PATIENCE, || async {
         let status = product.phone("sep00000000000c").await.status.unwrap_or_default();

@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use kube::ResourceExt as _;
 
 use crate::harness::eventually;
-use crate::product::{BY_NULL, Options, PATIENCE, Product, phone};
+use crate::product::{BY_NULL, PATIENCE, Product, phone};
 
 const FLEET: usize = 50;
 
@@ -105,8 +105,8 @@ async fn specs_and_statuses_restored_into_an_empty_namespace_start_nothing() {
     let saved = product.phone("sep0000000b0001").await;
 
     // As a backup tool does it: suspend, create, write statuses, resume.
-    let suspended = Options { proxy: "  permitNullString: true\n  suspend: true", ..Options::default() };
-    let restored = Product::start_with("restore-to", suspended).await;
+    let restored = Product::start("restore-to").await;
+    restored.suspend();
     restored.apply(&phone("SEP0000000B0001", BY_NULL));
     let patch = serde_json::json!({ "status": saved.status }).to_string();
     restored.kubectl(&["patch", "ph/sep0000000b0001", "--subresource=status", "--type=merge", "-p", &patch]);
@@ -128,6 +128,16 @@ async fn a_proxy_deleted_and_made_again_keeps_its_keys_and_one_of_another_owner_
     let before = product.ctl().await;
     product.kubectl(&["delete", "capf/main"]);
     product.apply("apiVersion: capf.dev/v1alpha1\nkind: CertificateAuthorityProxy\nmetadata: {name: main}\nspec: {placement: External}\n");
+    product.kubectl(&["wait", "--for=condition=Ready", "--timeout=60s", "capf/main"]);
+    assert_eq!(product.ctl().await, before);
+
+    // Keys that were published are not made anew because their Secret is gone.
+    let saved = product.kubectl(&["get", "secret", "main-issuer", "-o", "yaml"]);
+    product.kubectl(&["delete", "secret", "main-issuer"]);
+    product.kubectl(&["annotate", "capf", "main", "looked=again", "--overwrite"]);
+    product.kubectl(&["wait", "--for=condition=Stalled", "--timeout=60s", "capf/main"]);
+    product.apply(&saved);
+    product.kubectl(&["annotate", "capf", "main", "looked=once-more", "--overwrite"]);
     product.kubectl(&["wait", "--for=condition=Ready", "--timeout=60s", "capf/main"]);
     assert_eq!(product.ctl().await, before);
 

@@ -189,6 +189,10 @@ pub struct Attempts {
     #[serde(default)]
     #[schemars(range(max = 100))]
     pub key_generation: u16,
+    /// Session in which the newest try was counted: a question that is asked again within it counts no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 4_294_967_295_u32))]
+    pub last_session: Option<u32>,
 }
 
 /// A certificate on record.

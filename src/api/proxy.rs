@@ -272,6 +272,9 @@ pub struct CertificateAuthorityProxyStatus {
     /// The certificate that signs LSCs, for servers that verify them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer_certificate: Option<PublishedCertificate>,
+    /// The `certificateRevision` that the two were made for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_revision: Option<i64>,
     /// The ConfigMap with `CAPF.cer` (DER), `<common name>.0` (PEM) and `issuer.pem`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]

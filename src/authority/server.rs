@@ -8,7 +8,7 @@ use axum::extract::{DefaultBodyLimit, Extension, State};
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use rustls::pki_types::pem::PemObject as _;
@@ -38,6 +38,10 @@ use crate::pki::control::{proxy_of, renew_at, uri_san};
 const CERTIFICATE_DAYS: u16 = 30;
 const HANDSHAKE: Duration = Duration::from_secs(5);
 const CONNECTIONS: usize = 4096;
+/// How long an endpoint's connection may be idle.
+const IDLE: Duration = Duration::from_secs(60);
+/// Longest work on one question; its endpoint has given it up long before.
+const QUESTION: Duration = Duration::from_secs(20);
 
 /// The questions cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -151,7 +155,9 @@ async fn connection(stream: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, 
         return tracing::warn!(%peer, "an endpoint's certificate names no proxy");
     };
     let routes = routes.layer(Extension(ObjectKey::new(namespace, proxy)));
-    let builder = auto::Builder::new(TokioExecutor::new()).http1_only();
+    let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
+    // Counts from the end of the answer before it: an idle connection is given up.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
     let serving = builder.serve_connection(TokioIo::new(tls), TowerToHyperService::new(routes));
     tokio::pin!(serving);
     let ended = tokio::select! {
@@ -171,7 +177,12 @@ type Answer<T> = Result<Json<T>, (StatusCode, String)>;
 /// Answers a question in a task of its own: an endpoint that gave up waiting does not cut off a write half way, and
 /// when it asks again it finds the work done or joins the wait for it.
 async fn answer<T: Send + 'static>(question: impl Future<Output = Result<T, Unavailable>> + Send + 'static) -> Answer<T> {
-    let answered = tokio::spawn(question).await.unwrap_or_else(|broken| Err(Unavailable(broken.to_string())));
+    let bounded = tokio::time::timeout(QUESTION, question);
+    let answered = match tokio::spawn(bounded).await {
+        Ok(Ok(answered)) => answered,
+        Ok(Err(_)) => Err(Unavailable(format!("no answer within {QUESTION:?}"))),
+        Err(broken) => Err(Unavailable(broken.to_string())),
+    };
     answered.map(Json).map_err(|unavailable| {
         tracing::warn!(%unavailable, "a question was not answered");
         (StatusCode::SERVICE_UNAVAILABLE, unavailable.to_string())

@@ -40,6 +40,14 @@ pub struct Service {
     locks: Mutex<HashMap<ObjectKey, Arc<tokio::sync::Mutex<()>>>>,
 }
 
+/// What an operation as it stands calls for.
+pub(super) enum Next {
+    /// This event.
+    Make(Event),
+    /// Nothing: what is wanted is on record.
+    Done,
+}
+
 /// What became of a change of an operation's status.
 pub(super) enum Changed {
     /// It is on record.
@@ -181,7 +189,7 @@ impl Service {
             Ok(public_key) => public_key,
             Err(message) => {
                 let reason = Reason::KeyRejected;
-                self.change(&key, &uid, |_| Event::Ended { reason, message: message.clone() }).await?;
+                self.change(&key, &uid, |_| Next::Make(Event::Ended { reason, message: message.clone() })).await?;
                 return refused(reason);
             }
         };
@@ -202,17 +210,26 @@ impl Service {
         if let Some(again) = same_key_again(operation, grant).filter(|_| in_time) {
             return self.issued(grant, &again);
         }
-        let certificate = self.sign(proxy, grant, now).await?;
+        let Some(certificate) = self.sign(proxy, grant, now).await? else {
+            return Ok(IssueAnswer::Refused { reason: Reason::CARejected });
+        };
         let uid = &grant.ticket().operation_uid;
         let changed = self
-            .change(key, uid, |_| Event::Issued {
-                certificate: certificate.clone(),
-                authenticated_by: grant.ticket().evidence.clone(),
-                spent_string: grant.ticket().spent_string.clone(),
+            .change(key, uid, |operation| match same_key_again(operation, grant) {
+                // A write that was not heard of, or another replica's.
+                Some(_) => Next::Done,
+                None => Next::Make(Event::Issued {
+                    certificate: certificate.clone(),
+                    authenticated_by: grant.ticket().evidence.clone(),
+                    spent_string: grant.ticket().spent_string.clone(),
+                }),
             })
             .await?;
         match changed {
-            Changed::Recorded(_) => self.issued(grant, &certificate),
+            Changed::Recorded(operation) => {
+                let recorded = operation.status.and_then(|s| s.certificate).unwrap_or(certificate);
+                self.issued(grant, &recorded)
+            }
             Changed::NotPossible(NotPossible::PastDeadline(..)) => Ok(IssueAnswer::Refused { reason: Reason::Expired }),
             Changed::NotPossible(_) | Changed::Gone => Ok(IssueAnswer::Refused { reason: Reason::Superseded }),
         }
@@ -224,13 +241,14 @@ impl Service {
         Ok(IssueAnswer::Issued { certificate: der, receipt: receipt.seal(&self.credentials.tickets) })
     }
 
-    /// Signs the granted key: the only place that does.
+    /// Signs the granted key: the only place that does. None when that cannot be done as the proxy stands; the
+    /// operation waits on, and the phone is told not to try again at once.
     async fn sign(
         &self,
         proxy: &CertificateAuthorityProxy,
         grant: &SigningGrant,
         now: Timestamp,
-    ) -> Result<IssuedCertificateStatus, Unavailable> {
+    ) -> Result<Option<IssuedCertificateStatus>, Unavailable> {
         let issuer = self.issuers.of(proxy).await?;
         let request = LscRequest {
             device_name: &grant.ticket().device,
@@ -239,10 +257,17 @@ impl Service {
             years: proxy.spec.certificate_validity_years,
             now,
         };
-        let signed = issuer.sign_lsc(&request).map_err(|e| Unavailable(e.to_string()))?;
+        let signed = match issuer.sign_lsc(&request) {
+            Ok(signed) => signed,
+            Err(why) => {
+                tracing::error!(proxy = %ObjectKey::of(proxy), %why, "an LSC cannot be signed");
+                return Ok(None);
+            }
+        };
         if signed.pem().len() > MAX_PEM {
-            let why = format!("the certificate has {} characters and status takes {MAX_PEM}", signed.pem().len());
-            return Err(Unavailable(why + "; shorten the proxy's certificateSubject"));
+            let length = signed.pem().len();
+            tracing::error!(proxy = %ObjectKey::of(proxy), length, MAX_PEM, "an LSC is too long: shorten certificateSubject");
+            return Ok(None);
         }
         let facts = signed.facts();
         let summary = LscSummary {
@@ -253,7 +278,7 @@ impl Service {
             not_before: facts.not_before,
             not_after: facts.not_after,
         };
-        Ok(IssuedCertificateStatus { summary, pem: signed.pem().to_owned(), issued_at: now })
+        Ok(Some(IssuedCertificateStatus { summary, pem: signed.pem().to_owned(), issued_at: now }))
     }
 
     /// Answers *complete*.
@@ -283,28 +308,22 @@ impl Service {
         let key = ObjectKey::new(&ticket.namespace, &ticket.operation);
         let lock = self.lock(&key);
         let _one_at_a_time = lock.lock().await;
-        match self.change(&key, &ticket.operation_uid, |_| event.clone()).await? {
+        let next = |operation: &CertificateOperation| match stands_recorded(operation, &ticket, request.outcome) {
+            true => Next::Done,
+            false => Next::Make(event.clone()),
+        };
+        match self.change(&key, &ticket.operation_uid, next).await? {
             Changed::Recorded(operation) => {
                 tracing::info!(operation = %key, phase = ?operation.phase(), outcome = ?request.outcome, "recorded");
                 Ok(CompleteAnswer::Recorded)
             }
-            Changed::NotPossible(NotPossible::Over(_)) if self.already_recorded(&key, &ticket, request.outcome) => {
-                Ok(CompleteAnswer::Recorded)
-            }
+            Changed::NotPossible(NotPossible::Counted(_)) => Ok(CompleteAnswer::Recorded),
             Changed::NotPossible(why) => {
                 tracing::info!(operation = %key, %why, "not recorded");
                 Ok(CompleteAnswer::Refused { reason: Reason::Superseded })
             }
             Changed::Gone => Ok(CompleteAnswer::Refused { reason: Reason::Superseded }),
         }
-    }
-
-    /// Whether the record says already what the phone says: the answer to an earlier try was lost.
-    fn already_recorded(&self, key: &ObjectKey, ticket: &Ticket, outcome: CompleteOutcome) -> bool {
-        let Some(operation) = self.world.operation(key) else { return false };
-        let status = operation.status_or_default();
-        let stored = status.certificate.map(|c| c.summary.sha256_fingerprint);
-        outcome == CompleteOutcome::Stored && status.phase == Phase::Successful && stored == ticket.sha256_fingerprint
     }
 
     fn proxy(&self, key: &ObjectKey) -> Result<Arc<CertificateAuthorityProxy>, Unavailable> {
@@ -339,12 +358,16 @@ impl Service {
         &self,
         key: &ObjectKey,
         uid: &str,
-        event: impl Fn(&CertificateOperation) -> Event,
+        next: impl Fn(&CertificateOperation) -> Next,
     ) -> Result<Changed, Unavailable> {
         let mut known = self.operation(key, uid).await?;
         for tried in 0..TRIES {
             let Some(mut operation) = known else { return Ok(Changed::Gone) };
-            let status = match advance(&operation, event(&operation), crate::clock::now()) {
+            let event = match next(&operation) {
+                Next::Make(event) => event,
+                Next::Done => return Ok(Changed::Recorded(Box::new(operation))),
+            };
+            let status = match advance(&operation, event, crate::clock::now()) {
                 Ok(status) => status,
                 Err(why) => return Ok(Changed::NotPossible(why)),
             };
@@ -370,6 +393,13 @@ impl Service {
     }
 }
 
+/// Whether the record says already what the phone says: the answer to an earlier question was lost.
+fn stands_recorded(operation: &CertificateOperation, ticket: &Ticket, outcome: CompleteOutcome) -> bool {
+    let status = operation.status_or_default();
+    let stored = status.certificate.map(|c| c.summary.sha256_fingerprint);
+    outcome == CompleteOutcome::Stored && status.phase == Phase::Successful && stored == ticket.sha256_fingerprint
+}
+
 fn same_key_again(operation: &CertificateOperation, grant: &SigningGrant) -> Option<IssuedCertificateStatus> {
     let certificate = operation.status.as_ref().filter(|s| s.phase == Phase::InProgress)?.certificate.clone()?;
     (certificate.summary.public_key_sha256 == crate::pki::hex(&grant.public_key().sha256())).then_some(certificate)
@@ -377,20 +407,24 @@ fn same_key_again(operation: &CertificateOperation, grant: &SigningGrant) -> Opt
 
 /// The event that an outcome stands for; none when the ticket does not fit it.
 fn completing(proxy: &CertificateAuthorityProxy, ticket: &Ticket, outcome: CompleteOutcome) -> Option<Event> {
-    let limit = proxy.spec.maximum_key_generation_attempts;
+    let (limit, session_id) = (proxy.spec.maximum_key_generation_attempts, ticket.session_id);
     Some(match outcome {
         CompleteOutcome::Stored => Event::Stored { sha256_fingerprint: ticket.sha256_fingerprint.clone()? },
-        CompleteOutcome::StoreRejected { reason } => Event::Ended {
+        CompleteOutcome::StoreRejected { reason } => Event::Rejected {
             reason: Reason::StoreRejected,
             message: format!("the phone did not store its certificate and gave reason {reason}"),
+            sha256_fingerprint: Some(ticket.sha256_fingerprint.clone()?),
         },
         CompleteOutcome::KeyGenerationFailed { .. } => {
-            Event::KeyGeneration { reason: Reason::KeyGenerationFailed, limit }
+            Event::KeyGeneration { reason: Reason::KeyGenerationFailed, limit, session_id }
         }
-        CompleteOutcome::KeyGenerationTimedOut => Event::KeyGeneration { reason: Reason::KeyGenerationTimeout, limit },
-        CompleteOutcome::Aborted => Event::Ended {
+        CompleteOutcome::KeyGenerationTimedOut => {
+            Event::KeyGeneration { reason: Reason::KeyGenerationTimeout, limit, session_id }
+        }
+        CompleteOutcome::Aborted => Event::Rejected {
             reason: Reason::UserAborted,
             message: "the phone's user stopped the operation; set a new revision to run again".into(),
+            sha256_fingerprint: ticket.sha256_fingerprint.clone(),
         },
     })
 }

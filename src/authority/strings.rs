@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::credentials::{Credentials, text};
 use super::questions::Unavailable;
-use super::service::{Changed, Service};
+use super::service::{Changed, Next, Service};
 use crate::api::{
     AUTHENTICATION_STRING_KEY, AUTHENTICATION_STRING_TYPE, CertificateAuthorityProxy, CertificateOperation, Reason,
 };
@@ -20,7 +20,7 @@ use crate::controller::world::{ObjectKey, PhoneView};
 use crate::domain::budget::Budget;
 use crate::domain::phone::generates_string;
 use crate::domain::string::AuthenticationString;
-use crate::domain::transition::Event;
+use crate::domain::transition::{Event, NotPossible};
 
 /// What the check found.
 pub(super) enum StringCheck {
@@ -45,14 +45,8 @@ pub(super) struct Strings {
 struct State {
     budget: Option<Budget>,
     /// Operations with a wrong try that is not on record yet, by UID.
-    owed: HashMap<String, Option<String>>,
-    /// The session whose wrong string was counted last, by UID. An endpoint that did not get the answer asks again
-    /// within the same session; that is the same entry on the phone and not another try.
-    counted: HashMap<String, (u32, Reason)>,
+    owed: HashMap<String, (u32, Option<String>)>,
 }
-
-/// Sessions remembered in [`State::counted`]; a repeated question comes within seconds.
-const COUNTED_KEPT: usize = 10_000;
 
 /// The Secret does not hold a usable string.
 #[derive(Debug)]
@@ -114,12 +108,13 @@ impl Strings {
         let Some(known) = known else { return Ok(StringCheck::Refused(Reason::Superseded)) };
         let uid = known.metadata.uid.clone().unwrap_or_default();
         let limit = proxy.spec.maximum_authentication_attempts;
-        if let Some((_, reason)) = self.state().counted.get(&uid).filter(|(session, _)| *session == session_id) {
-            return Ok(StringCheck::Refused(*reason));
+        // Asked again within a session whose try is on record: answered, and nothing is compared once more.
+        if known.status_or_default().attempts.is_some_and(|a| a.last_session == Some(session_id)) {
+            return Ok(StringCheck::Refused(Reason::InvalidAuthenticationString));
         }
         let owed = self.state().owed.get(&uid).cloned();
-        if let Some(spent_string) = owed
-            && let Some(over) = self.spend(service, operation, &uid, limit, spent_string).await? {
+        if let Some((session, spent_string)) = owed
+            && let Some(over) = self.spend(service, operation, &uid, limit, session, spent_string).await? {
                 return Ok(StringCheck::Refused(over));
             }
         let key = ObjectKey::new(&operation.namespace, secret);
@@ -148,16 +143,10 @@ impl Strings {
                 budget.give_back();
                 return Ok(StringCheck::Right { spent });
             }
-            state.owed.insert(uid.clone(), spent.clone());
+            state.owed.insert(uid.clone(), (session_id, spent.clone()));
         }
-        let over = self.spend(service, operation, &uid, limit, spent).await?;
-        let reason = over.unwrap_or(Reason::InvalidAuthenticationString);
-        let mut state = self.state();
-        if state.counted.len() >= COUNTED_KEPT {
-            state.counted.clear();
-        }
-        state.counted.insert(uid, (session_id, reason));
-        Ok(StringCheck::Refused(reason))
+        let over = self.spend(service, operation, &uid, limit, session_id, spent).await?;
+        Ok(StringCheck::Refused(over.unwrap_or(Reason::InvalidAuthenticationString)))
     }
 
     /// Puts a wrong try on record; `Some` when the operation is over, by it or otherwise.
@@ -167,9 +156,12 @@ impl Strings {
         operation: &ObjectKey,
         uid: &str,
         limit: u16,
+        session_id: u32,
         spent_string: Option<String>,
     ) -> Result<Option<Reason>, Unavailable> {
-        let event = |_: &CertificateOperation| Event::WrongString { limit, spent_string: spent_string.clone() };
+        let event = |_: &CertificateOperation| {
+            Next::Make(Event::WrongString { limit, session_id, spent_string: spent_string.clone() })
+        };
         let changed = service.change(operation, uid, event).await?;
         self.state().owed.remove(uid);
         Ok(match changed {
@@ -178,6 +170,7 @@ impl Strings {
                 tracing::info!(%operation, attempts, limit, "wrong authentication string");
                 recorded.status_or_default().reason
             }
+            Changed::NotPossible(NotPossible::Counted(_)) => None,
             Changed::NotPossible(_) | Changed::Gone => Some(Reason::Superseded),
         })
     }

@@ -46,7 +46,10 @@ impl Candidate {
     pub async fn run(mut self, leads: watch::Sender<bool>, stop: CancellationToken) {
         loop {
             let started = Instant::now();
-            match self.turn(started).await {
+            // A leader's turn ends with its belief, whatever the API server does.
+            let until = self.leads_until.unwrap_or(started + DURATION);
+            let turn = tokio::time::timeout_at(until, self.turn(started)).await;
+            match turn.unwrap_or_else(|_| Err(CallError::no_answer("renewing", "Lease", self.key.clone()))) {
                 Ok(true) => self.leads_until = Some(started + DURATION),
                 Ok(false) => self.leads_until = None,
                 Err(error) => tracing::warn!(%error, "taking part in the election"),

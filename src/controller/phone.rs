@@ -1,5 +1,6 @@
 //! Phones: gather, ask `domain::phone` what is next, do it, until there is nothing left to do.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -19,7 +20,7 @@ use crate::api::{
 };
 use crate::authority::credentials::Credentials;
 use crate::authority::strings::{StringError, is_spent, read_string};
-use crate::domain::phone::{Observed, Step, StringFact, decide, generated_secret};
+use crate::domain::phone::{Observed, Step, StringFact, decide, generated_secret, generates_string};
 use crate::domain::string::AuthenticationString;
 use crate::domain::transition::{Event, advance};
 
@@ -65,7 +66,7 @@ impl Phones {
     /// # Errors
     /// [`PhoneError`]; whatever was done before it is on record and is not done again.
     pub async fn reconcile(&self, key: &ObjectKey) -> Result<Option<Timestamp>, PhoneError> {
-        let mut string = StringFact::NotLookedAt;
+        let mut strings = BTreeMap::new();
         let mut last = String::new();
         for _ in 0..MOST_STEPS {
             let view = self.world.phone_view(key);
@@ -73,20 +74,28 @@ impl Phones {
                 phone: view.phone.as_deref().filter(|p| p.metadata.deletion_timestamp.is_none()),
                 operations: &view.operations,
                 proxy: view.proxy.as_deref(),
-                string: string.clone(),
+                strings: &strings,
             };
             let step = decide(&observed, crate::clock::now());
             tracing::debug!(phone = %key, ?step, "decided");
             last = format!("{step:?}");
             match step {
                 Step::Rest { wake } => return Ok(wake),
-                Step::LookAtString { secret } => string = self.look_at(key, &view, &secret).await?,
+                Step::LookAtString { secret } => {
+                    let fact = self.look_at(key, &view, &secret).await?;
+                    strings.insert(secret, fact);
+                }
                 Step::Create { name, spec } => self.create(key, &view, name, *spec).await?,
                 Step::ResolveDeadline { operation, completes_by } => {
                     self.advance(key, &view, &operation, Event::Armed { completes_by }).await?;
                 }
                 Step::End { operation, reason, message } => {
                     self.advance(key, &view, &operation, Event::Ended { reason, message }).await?;
+                    let ended = view.operations.iter().find(|o| o.metadata.name.as_deref() == Some(&operation));
+                    // The roll-up discards the string of the operation it is about, and that will be the newer one.
+                    if reason == Reason::Superseded && ended.is_some_and(|o| generates_string(&o.spec)) {
+                        self.discard_string(key, &operation).await?;
+                    }
                 }
                 Step::WriteStatus { status, make_string_for, discard_string_of } => {
                     if let Some(operation) = make_string_for {

@@ -56,6 +56,13 @@ pub struct CallError {
     pub cause: Cause,
 }
 
+impl CallError {
+    /// The error for a call that was given up.
+    pub(super) fn no_answer(verb: &'static str, kind: &str, object: ObjectKey) -> Self {
+        Self { verb, kind: kind.into(), object, cause: Cause::Unavailable("no answer in time".into()) }
+    }
+}
+
 /// Calls on behalf of one part of the controller, under its own field manager and time limit.
 #[derive(Clone)]
 pub struct Store {

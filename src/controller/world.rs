@@ -57,9 +57,15 @@ pub enum WorkKey {
 /// Objects of one kind.
 struct Table<K> {
     objects: HashMap<ObjectKey, Arc<K>>,
-    /// The keys and the newest version seen since the watch began to list anew.
-    listing: Option<(BTreeSet<ObjectKey>, u64)>,
+    /// While the watch lists anew: what it listed, and what our own writes told meanwhile.
+    listing: Option<Listing>,
     listed: bool,
+}
+
+#[derive(Default)]
+struct Listing {
+    listed: BTreeSet<ObjectKey>,
+    told: BTreeSet<ObjectKey>,
 }
 
 impl<K> Default for Table<K> {
@@ -77,28 +83,34 @@ impl<K: Resource> Table<K> {
     /// Takes a watch event; returns the objects that changed or went.
     fn event(&mut self, event: Event<K>) -> Vec<Arc<K>> {
         match event {
-            Event::Apply(object) => self.upsert(object).into_iter().collect(),
+            Event::Apply(object) => {
+                if let Some(listing) = &mut self.listing {
+                    listing.told.insert(ObjectKey::of(&object));
+                }
+                self.upsert(object).into_iter().collect()
+            }
             Event::Delete(object) => self.remove(&object).into_iter().collect(),
             Event::Init => {
-                self.listing = Some((BTreeSet::new(), 0));
+                self.listing = Some(Listing::default());
                 Vec::new()
             }
             Event::InitApply(object) => {
-                if let Some((seen, newest)) = &mut self.listing {
-                    seen.insert(ObjectKey::of(&object));
-                    *newest = (*newest).max(version(&object));
+                let key = ObjectKey::of(&object);
+                let told = self.listing.as_ref().is_some_and(|listing| listing.told.contains(&key));
+                if let Some(listing) = &mut self.listing {
+                    listing.listed.insert(key.clone());
+                }
+                if !told {
+                    // A list is the truth, also where versions have gone back, as after a restore of etcd.
+                    self.objects.remove(&key);
                 }
                 self.upsert(object).into_iter().collect()
             }
             Event::InitDone => {
                 self.listed = true;
-                let Some((seen, newest)) = self.listing.take() else { return Vec::new() };
-                let gone: Vec<_> = self
-                    .objects
-                    .iter()
-                    .filter(|(key, object)| !seen.contains(*key) && version(object.as_ref()) <= newest)
-                    .map(|(key, _)| key.clone())
-                    .collect();
+                let Some(Listing { listed, told }) = self.listing.take() else { return Vec::new() };
+                let gone: Vec<_> =
+                    self.objects.keys().filter(|key| !listed.contains(*key) && !told.contains(*key)).cloned().collect();
                 gone.iter().filter_map(|key| self.objects.remove(key)).collect()
             }
         }
@@ -344,6 +356,22 @@ mod tests {
             .map(|o| o.metadata.name.clone().unwrap())
             .collect();
         assert_eq!(names, ["sep001-2", "sep001-3"]);
+    }
+
+    #[test]
+    fn an_empty_list_empties_and_a_list_is_believed_over_newer_versions() {
+        let world = World::default();
+        let key = ObjectKey::new("voice", "sep001");
+        let mut newer = versioned(phone(json!({})), "90");
+        newer.metadata.generation = Some(9);
+        world.learn(&newer);
+        world.observe(Event::<Phone>::Init);
+        world.observe(Event::InitApply(versioned(phone(json!({})), "5")));
+        world.observe::<Phone>(Event::InitDone);
+        assert_eq!(world.phone_view(&key).phone.unwrap().metadata.generation, Some(1), "as after a restore of etcd");
+        world.observe(Event::<Phone>::Init);
+        world.observe::<Phone>(Event::InitDone);
+        assert!(world.phone_view(&key).phone.is_none());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The loop calls [`decide`], does the step, and calls again with what the API server answered, until there is
 //! nothing left. A crash between two steps therefore needs no clean-up: the next leader goes on from the record.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -14,9 +15,9 @@ use crate::api::{
     Written,
 };
 
-/// How long after a certificate was put on record the session that delivers it may still be open: the longest
-/// answer time of an endpoint, and the 7 seconds after which it gives up a question.
-const SESSION_TAIL: SignedDuration = SignedDuration::from_secs(127);
+/// How long after a certificate was put on record the session that delivers it may still be open: the longest answer
+/// time of an endpoint for taking the certificate and again for answering, and 7 seconds each for *issue* and *complete*.
+const SESSION_TAIL: SignedDuration = SignedDuration::from_secs(254);
 
 /// Everything that the decision looks at.
 #[derive(Clone, Debug)]
@@ -27,16 +28,13 @@ pub struct Observed<'a> {
     pub operations: &'a [Arc<CertificateOperation>],
     /// The proxy that the phone refers to.
     pub proxy: Option<&'a CertificateAuthorityProxy>,
-    /// The given authentication string, once it has been looked at.
-    pub string: StringFact,
+    /// The given authentication strings that have been looked at, by the name of their Secret.
+    pub strings: &'a BTreeMap<String, StringFact>,
 }
 
 /// What is known of a given authentication string. The string itself never comes here.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum StringFact {
-    /// Nobody has read the Secret yet.
-    #[default]
-    NotLookedAt,
     /// Four to ten digits that were not used before.
     Usable,
     /// There is no such Secret yet.
@@ -110,11 +108,14 @@ pub(super) enum Verdict {
 pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Step {
     let open = || observed.operations.iter().filter(|o| !o.phase().is_terminal());
     for operation in open() {
-        if let Some(deadline) = operation.completes_by().filter(|deadline| *deadline <= now) {
+        let Some(deadline) = operation.completes_by() else { continue };
+        // Nothing is issued after the deadline; what was delivered before it may still be answered for.
+        if deadline.max(delivered_by(operation).unwrap_or(deadline)) <= now {
             return end(operation, Reason::Expired, format!("not completed by {deadline}; set a new revision to run again"));
         }
     }
-    let first_deadline = open().filter_map(|o| o.completes_by()).min();
+    let ends = |o: &CertificateOperation| Some(o.completes_by()?.max(delivered_by(o).unwrap_or(Timestamp::MIN)));
+    let first_deadline = open().filter_map(|o| ends(o)).min();
     let Some(phone) = observed.phone else { return Step::Rest { wake: first_deadline } };
     let status = phone.status.clone().unwrap_or_default();
     let written = Written::from(&phone.spec);
@@ -134,8 +135,8 @@ pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Step {
             Start::Not(verdict) => (armed, verdict),
         },
     };
-    let target = match applied_by_a_person(observed, target, now) {
-        Ok(target) => target,
+    let (target, waits_since) = match applied_by_a_person(observed, target, now) {
+        Ok(found) => found,
         Err(step) => return *step,
     };
     let accepted = verdict == Verdict::Accepted;
@@ -143,11 +144,15 @@ pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Step {
     if next != status {
         return write(&status, next, target.map(AsRef::as_ref));
     }
+    let of_a_string = [Reason::AuthenticationStringMalformed, Reason::AuthenticationStringReused];
     let looks_again = match &verdict {
-        Verdict::Waiting(..) => status.conditions.iter().find(|c| c.type_ == ConditionType::Ready),
+        // Secrets are not watched.
+        Verdict::Stalled(reason, _) if !of_a_string.contains(reason) => None,
+        Verdict::Waiting(..) | Verdict::Stalled(..) => status.conditions.iter().find(|c| c.type_ == ConditionType::Ready),
         _ => None,
     };
-    let look_again = looks_again.map(|ready| retry::look_again(ready.last_transition_time, now));
+    let since = [looks_again.map(|ready| ready.last_transition_time), waits_since].into_iter().flatten().max();
+    let look_again = since.map(|since| retry::look_again(since, now));
     Step::Rest { wake: [first_deadline, look_again].into_iter().flatten().min() }
 }
 
@@ -192,7 +197,8 @@ fn start<'a>(
     now: Timestamp,
 ) -> Start<'a> {
     let name = operation_name(phone);
-    let existing = find(observed.operations, &name);
+    // One of that name that somebody else applied is not ours; creating finds it in the way and says so.
+    let existing = find(observed.operations, &name).filter(|o| o.spec.requested_by == RequestedBy::Phone);
     if existing.is_none() {
         let Some(proxy) = observed.proxy else {
             let message = format!("there is no CertificateAuthorityProxy {} in this namespace", phone.spec.proxy_ref.name);
@@ -222,9 +228,11 @@ fn start<'a>(
 /// What stands in the way of a given string, if anything does.
 fn look_at_string<'a>(observed: &Observed<'_>, source: Option<&AuthenticationStringSource>) -> Option<Start<'a>> {
     let secret = &source?.secret_ref.as_ref()?.name;
-    match &observed.string {
+    let Some(fact) = observed.strings.get(secret) else {
+        return Some(Start::Step(Step::LookAtString { secret: secret.clone() }));
+    };
+    match fact {
         StringFact::Usable => None,
-        StringFact::NotLookedAt => Some(Start::Step(Step::LookAtString { secret: secret.clone() })),
         StringFact::Missing(message) => Some(Start::Not(Verdict::Waiting("SecretNotFound", message.clone()))),
         StringFact::Unusable(reason, message) => Some(Start::Not(Verdict::Stalled(*reason, message.clone()))),
     }
@@ -284,7 +292,7 @@ fn applied_by_a_person<'a>(
     observed: &Observed<'a>,
     target: Option<&'a Arc<CertificateOperation>>,
     now: Timestamp,
-) -> Result<Option<&'a Arc<CertificateOperation>>, Box<Step>> {
+) -> Result<(Option<&'a Arc<CertificateOperation>>, Option<Timestamp>), Box<Step>> {
     let age = |o: &CertificateOperation| (o.metadata.creation_timestamp.clone().map(|t| t.0), o.metadata.name.clone());
     let others = || {
         observed.operations.iter().filter(|o| !o.phase().is_terminal() && target.is_none_or(|t| !Arc::ptr_eq(t, o)))
@@ -294,9 +302,14 @@ fn applied_by_a_person<'a>(
     if let Some(other) = others().find(|o| newest.is_none_or(|n| !Arc::ptr_eq(n, o))) {
         return Err(Box::new(supersede(other, "replaced by a newer request", now)));
     }
-    let (Some(newest), Some(proxy)) = (newest, observed.proxy) else { return Ok(target) };
+    let (Some(newest), Some(proxy)) = (newest, observed.proxy) else { return Ok((target, None)) };
+    let created = newest.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0);
+    if newest.completes_by().is_none() {
+        let operation = newest.metadata.name.clone().unwrap_or_default();
+        return Err(Box::new(Step::ResolveDeadline { operation, completes_by: deadline(created, proxy) }));
+    }
     if proxy.spec.suspend {
-        return Ok(target);
+        return Ok((target, None));
     }
     if let Err((reason, message)) = permitted(newest.spec.authentication_mode, proxy) {
         return Err(Box::new(end(newest, reason, message)));
@@ -304,24 +317,23 @@ fn applied_by_a_person<'a>(
     match look_at_string(observed, newest.spec.authentication_string.as_ref()) {
         Some(Start::Step(step)) => return Err(Box::new(step)),
         Some(Start::Not(Verdict::Stalled(reason, message))) => return Err(Box::new(end(newest, reason, message))),
-        Some(_) => return Ok(target),
+        Some(_) => return Ok((target, Some(created))),
         None => {}
-    }
-    if newest.completes_by().is_none() {
-        let created = newest.metadata.creation_timestamp.as_ref().map_or(now, |t| t.0);
-        let operation = newest.metadata.name.clone().unwrap_or_default();
-        return Err(Box::new(Step::ResolveDeadline { operation, completes_by: deadline(created, proxy) }));
     }
     match target.filter(|t| !t.phase().is_terminal()) {
         Some(old) => Err(Box::new(supersede(old, "replaced by a newer request", now))),
-        None => Ok(Some(newest)),
+        None => Ok((Some(newest), None)),
     }
 }
 
+/// When the session that delivers the certificate on record is over at the latest.
+fn delivered_by(operation: &CertificateOperation) -> Option<Timestamp> {
+    let certificate = operation.status.as_ref().and_then(|s| s.certificate.as_ref())?;
+    certificate.issued_at.checked_add(SESSION_TAIL).ok()
+}
+
 fn supersede(operation: &CertificateOperation, message: &str, now: Timestamp) -> Step {
-    let certificate = operation.status.as_ref().and_then(|s| s.certificate.as_ref());
-    let over = certificate.and_then(|c| c.issued_at.checked_add(SESSION_TAIL).ok());
-    match over {
+    match delivered_by(operation) {
         // The phone may be about to answer: its answer counts, and the newer request takes over after it.
         Some(over) if now < over => Step::Rest { wake: Some(over) },
         _ => end(operation, Reason::Superseded, message.into()),

@@ -1,5 +1,6 @@
 //! The phone's decision table: each test is a situation and what is done about it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -18,7 +19,7 @@ struct Cluster {
     phone: Option<Phone>,
     operations: Vec<CertificateOperation>,
     proxy: Option<CertificateAuthorityProxy>,
-    string: StringFact,
+    strings: BTreeMap<String, StringFact>,
     now: Timestamp,
 }
 
@@ -28,7 +29,7 @@ impl Cluster {
             phone: Some(phone(spec)),
             operations: Vec::new(),
             proxy: Some(proxy()),
-            string: StringFact::NotLookedAt,
+            strings: BTreeMap::new(),
             now: at(0),
         }
     }
@@ -39,7 +40,7 @@ impl Cluster {
             phone: self.phone.as_ref(),
             operations: &operations,
             proxy: self.proxy.as_ref(),
-            string: self.string.clone(),
+            strings: &self.strings,
         };
         decide(&observed, self.now)
     }
@@ -97,6 +98,11 @@ impl Cluster {
 
     fn status(&self) -> &PhoneStatus {
         self.phone.as_ref().unwrap().status.as_ref().unwrap()
+    }
+
+    /// Looks at a Secret.
+    fn look(&mut self, secret: &str, fact: StringFact) {
+        self.strings.insert(secret.into(), fact);
     }
 
     fn condition(&self, type_: ConditionType) -> Option<(String, String)> {
@@ -167,19 +173,20 @@ fn a_given_string_is_looked_at_before_anything_is_armed() {
     });
     let mut cluster = Cluster::with(given);
     assert_eq!(cluster.step(), Step::LookAtString { secret: "digits".into() });
-    cluster.string = StringFact::Missing("no such Secret".into());
+    cluster.look("digits", StringFact::Missing("no such Secret".into()));
     cluster.settle();
     assert_eq!(cluster.condition(ConditionType::Ready).unwrap(), ("False".into(), "SecretNotFound".into()));
     assert_eq!(cluster.condition(ConditionType::Stalled), None, "the Secret may come later");
     assert_eq!(cluster.step(), Step::Rest { wake: Some(at(5)) });
-    cluster.string = StringFact::Unusable(Reason::AuthenticationStringReused, "used before".into());
+    cluster.look("digits", StringFact::Unusable(Reason::AuthenticationStringReused, "used before".into()));
     cluster.settle();
     assert_eq!(
         cluster.condition(ConditionType::Stalled).unwrap(),
         ("True".into(), "AuthenticationStringReused".into())
     );
     assert_eq!(cluster.operations, []);
-    cluster.string = StringFact::Usable;
+    assert_eq!(cluster.step(), Step::Rest { wake: Some(at(5)) }, "the Secret may be written anew, and is not watched");
+    cluster.look("digits", StringFact::Usable);
     cluster.settle();
     assert_eq!(cluster.phases(), [Phase::Pending]);
     assert_eq!(cluster.status().operation.as_ref().unwrap().authentication_string_secret.as_deref(), Some("digits"));
@@ -311,8 +318,8 @@ fn a_run_whose_certificate_is_being_delivered_is_not_cut_off() {
     });
     cluster.edit(json!({"revision": 1}));
     assert_eq!(cluster.settle(), []);
-    assert_eq!(cluster.step(), Step::Rest { wake: Some(at(127)) });
-    cluster.now = at(127);
+    assert_eq!(cluster.step(), Step::Rest { wake: Some(at(254)) });
+    cluster.now = at(254);
     cluster.settle();
     assert_eq!(cluster.phases(), [Phase::Failed, Phase::Pending]);
 }
@@ -402,4 +409,45 @@ fn an_operation_without_a_phone_still_expires() {
     cluster.now = at(30);
     cluster.settle();
     assert_eq!(cluster.phases(), [Phase::Failed]);
+}
+
+#[test]
+fn a_certificate_delivered_before_the_deadline_may_be_answered_for_after_it() {
+    let mut cluster = null_install();
+    cluster.edit(json!({"operationCompletesBy": "1970-01-01T00:01:00Z"}));
+    cluster.settle();
+    let name = cluster.status().operation.clone().unwrap().name;
+    cluster.now = at(59);
+    cluster.happen(&name, Event::Issued {
+        certificate: issued("aa", at(59)),
+        authenticated_by: "NullString".into(),
+        spent_string: None,
+    });
+    cluster.now = at(61);
+    assert_eq!(cluster.settle(), []);
+    assert_eq!(cluster.step(), Step::Rest { wake: Some(at(59 + 254)) });
+    cluster.now = at(59 + 254);
+    cluster.settle();
+    assert_eq!(cluster.phases(), [Phase::Failed]);
+}
+
+#[test]
+fn each_given_string_is_judged_by_its_own_secret() {
+    let mut cluster = Cluster::with(json!({}));
+    let mut applied = by_person("by-hand", 50);
+    applied.spec.authentication_mode = crate::api::AuthenticationMode::ByAuthenticationString;
+    applied.spec.authentication_string = serde_json::from_value(json!({"secretRef": {"name": "b"}})).unwrap();
+    cluster.operations.push(applied);
+    cluster.look("a", StringFact::Unusable(Reason::AuthenticationStringReused, "used before".into()));
+    cluster.settle();
+    assert_eq!(cluster.step(), Step::LookAtString { secret: "b".into() });
+    cluster.look("b", StringFact::Missing("not yet".into()));
+    cluster.settle();
+    assert_eq!(cluster.phases(), [Phase::Pending]);
+    assert!(cluster.operations[0].completes_by().is_some(), "it has a deadline also while it waits for its Secret");
+    let Step::Rest { wake: Some(wake) } = cluster.step() else { panic!("it is never looked at again") };
+    assert!(wake <= at(300));
+    cluster.look("b", StringFact::Usable);
+    cluster.settle();
+    assert_eq!(cluster.status().operation.as_ref().unwrap().name, "by-hand");
 }

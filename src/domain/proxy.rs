@@ -104,7 +104,7 @@ pub fn must_make(
 ) -> Result<bool, Obstacle> {
     let secret = role.secret_name(proxy.metadata.name.as_deref().unwrap_or_default());
     match found {
-        Found::Missing => Ok(true),
+        Found::Missing => may_make_anew(&secret, proxy),
         Found::Here(pair) => Ok(pair.revision < proxy.spec.certificate_revision),
         Found::Foreign => Err(name_taken("Secret", &secret)),
         Found::Broken(why) => Err(Obstacle {
@@ -113,6 +113,22 @@ pub fn must_make(
             stalls: true,
         }),
     }
+}
+
+/// Whether a key pair that is not there may be made. Not in place of one that was published: phones and servers trust
+/// that one, and whoever lost its Secret will rather restore it.
+fn may_make_anew(secret: &str, proxy: &CertificateAuthorityProxy) -> Result<bool, Obstacle> {
+    let published = proxy.status.as_ref().filter(|s| s.issuer_certificate.is_some());
+    let made_for = published.map(|s| s.certificate_revision.unwrap_or(0));
+    if made_for.is_some_and(|revision| proxy.spec.certificate_revision <= revision) {
+        let message = format!("Secret {secret} is gone. Restore it, or raise certificateRevision to make the keys anew");
+        return Err(Obstacle { reason: "KeyPairMissing", message, stalls: true });
+    }
+    if proxy.spec.suspend && published.is_none() {
+        let message = "keys are not made while the proxy is suspended: restore them, or set suspend: false".into();
+        return Err(Obstacle { reason: "Suspended", message, stalls: false });
+    }
+    Ok(true)
 }
 
 /// The obstacle that an object of somebody else's is.
@@ -205,6 +221,7 @@ pub fn status(
         observed_generation,
         service_certificate: Some(service),
         issuer_certificate: Some(published(&activated.issuer)),
+        certificate_revision: Some(proxy.spec.certificate_revision),
         certificates_config_map: Some(certificates_config_map(name)),
         endpoint_secret: Some(endpoint_secret(name)),
         conditions: said.done(),

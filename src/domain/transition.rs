@@ -14,7 +14,7 @@
 use jiff::Timestamp;
 
 use crate::api::{
-    CertificateOperation, CertificateOperationStatus, ConditionStatus, ConditionType, Conditions,
+    Attempts, CertificateOperation, CertificateOperationStatus, ConditionStatus, ConditionType, Conditions,
     IssuedCertificateStatus, Phase, Reason,
 };
 
@@ -47,6 +47,8 @@ pub enum Event {
     WrongString {
         /// Wrong strings after which the operation is locked out.
         limit: u16,
+        /// The session it was entered in.
+        session_id: u32,
         /// Keyed digest of the given string, which a lock-out uses up.
         spent_string: Option<String>,
     },
@@ -56,6 +58,17 @@ pub enum Event {
         reason: Reason,
         /// Attempts after which the operation fails.
         limit: u16,
+        /// The session it happened in.
+        session_id: u32,
+    },
+    /// The phone says that it will not have the certificate, or its user stops.
+    Rejected {
+        /// Why.
+        reason: Reason,
+        /// The cause and the remedy, for people.
+        message: String,
+        /// The certificate that was delivered in that session, if one was; it must be the one on record.
+        sha256_fingerprint: Option<String>,
     },
     /// It is over without success.
     Ended {
@@ -75,6 +88,9 @@ pub enum NotPossible {
     /// Its deadline has passed.
     #[error("operation {0} had to be completed by {1}")]
     PastDeadline(String, Timestamp),
+    /// The try of this session is on record already: the answer to an earlier question was lost.
+    #[error("operation {0} has this session's try on record")]
+    Counted(String),
     /// The phone answers for a certificate that is not the one on record.
     #[error("operation {0} has another certificate on record than the one the phone answers for")]
     OtherCertificate(String),
@@ -122,9 +138,9 @@ pub fn advance(
             }
             status.phase = Phase::Successful;
         }
-        Event::WrongString { limit, spent_string } => {
+        Event::WrongString { limit, session_id, spent_string } => {
             in_time()?;
-            let attempts = status.attempts.get_or_insert_default();
+            let attempts = counted(&mut status, session_id).ok_or_else(|| NotPossible::Counted(name()))?;
             attempts.authentication = attempts.authentication.saturating_add(1);
             if attempts.authentication >= limit {
                 let message = format!(
@@ -134,14 +150,22 @@ pub fn advance(
                 status.spent_string = spent_string;
             }
         }
-        Event::KeyGeneration { reason, limit } => {
+        Event::KeyGeneration { reason, limit, session_id } => {
             in_time()?;
-            let attempts = status.attempts.get_or_insert_default();
+            let attempts = counted(&mut status, session_id).ok_or_else(|| NotPossible::Counted(name()))?;
             attempts.key_generation = attempts.key_generation.saturating_add(1);
             if attempts.key_generation >= limit {
                 let message = format!("{} This was attempt {limit} of {limit}.", reason.meaning());
                 fail(&mut status, reason, message);
             }
+        }
+        Event::Rejected { reason, message, sha256_fingerprint } => {
+            // What an older session says of a certificate that was replaced is not said of this one.
+            let ours = status.certificate.as_ref().map(|c| c.summary.sha256_fingerprint.clone());
+            if sha256_fingerprint != ours {
+                return Err(NotPossible::OtherCertificate(name()));
+            }
+            fail(&mut status, reason, message);
         }
         Event::Ended { reason, message } => fail(&mut status, reason, message),
     }
@@ -154,6 +178,12 @@ pub fn advance(
         status.conditions = ending_conditions(&status, operation.metadata.generation, now);
     }
     Ok(status)
+}
+
+/// The counters, for the first try of a session only.
+fn counted(status: &mut CertificateOperationStatus, session_id: u32) -> Option<&mut Attempts> {
+    let attempts = status.attempts.get_or_insert_default();
+    (attempts.last_session.replace(session_id) != Some(session_id)).then_some(attempts)
 }
 
 fn fail(status: &mut CertificateOperationStatus, reason: Reason, message: String) {
@@ -202,6 +232,21 @@ mod tests {
     }
 
     #[test]
+    fn an_older_session_cannot_end_what_a_newer_one_is_about() {
+        let operation = in_progress();
+        let rejected = |sha256_fingerprint| Event::Rejected {
+            reason: Reason::StoreRejected,
+            message: "no".into(),
+            sha256_fingerprint,
+        };
+        for older in [Some("zz".to_owned()), None] {
+            assert!(matches!(advance(&operation, rejected(older), at(20)), Err(NotPossible::OtherCertificate(_))));
+        }
+        let status = advance(&operation, rejected(Some("aa".into())), at(20)).unwrap();
+        assert_eq!(status.reason, Some(Reason::StoreRejected));
+    }
+
+    #[test]
     fn a_new_key_supersedes_the_certificate_that_was_never_answered_for() {
         let mut operation = in_progress();
         operation.status = Some(advance(&operation, issue("cc"), at(30)).unwrap());
@@ -213,14 +258,24 @@ mod tests {
     #[test]
     fn the_last_allowed_wrong_string_locks_out_and_uses_the_string_up() {
         let mut operation = operation("sep001-1", at(1_000));
-        let wrong = || Event::WrongString { limit: 3, spent_string: Some("digest".into()) };
-        for expected in [Phase::Pending, Phase::Pending, Phase::Failed] {
-            operation.status = Some(advance(&operation, wrong(), at(10)).unwrap());
+        let wrong = |session_id| Event::WrongString { limit: 3, session_id, spent_string: Some("digest".into()) };
+        for (session, expected) in [(1, Phase::Pending), (2, Phase::Pending), (3, Phase::Failed)] {
+            operation.status = Some(advance(&operation, wrong(session), at(10)).unwrap());
             assert_eq!(operation.phase(), expected);
         }
         let status = operation.status_or_default();
         assert_eq!((status.reason, status.spent_string.as_deref()), (Some(Reason::LockedOut), Some("digest")));
-        assert!(matches!(advance(&operation, wrong(), at(11)), Err(NotPossible::Over(_))));
+        assert!(matches!(advance(&operation, wrong(4), at(11)), Err(NotPossible::Over(_))));
+    }
+
+    #[test]
+    fn a_question_asked_again_within_its_session_counts_no_second_try() {
+        let mut operation = operation("sep001-1", at(1_000));
+        let wrong = || Event::WrongString { limit: 3, session_id: 7, spent_string: None };
+        operation.status = Some(advance(&operation, wrong(), at(10)).unwrap());
+        assert!(matches!(advance(&operation, wrong(), at(11)), Err(NotPossible::Counted(_))));
+        let failed = Event::KeyGeneration { reason: Reason::KeyGenerationFailed, limit: 3, session_id: 8 };
+        assert!(advance(&operation, failed, at(12)).is_ok());
     }
 
     #[test]
@@ -228,7 +283,7 @@ mod tests {
         let operation = in_progress();
         let late = at(1_000);
         assert!(matches!(advance(&operation, issue("dd"), late), Err(NotPossible::PastDeadline(..))));
-        let wrong = Event::WrongString { limit: 3, spent_string: None };
+        let wrong = Event::WrongString { limit: 3, session_id: 1, spent_string: None };
         assert!(matches!(advance(&operation, wrong, late), Err(NotPossible::PastDeadline(..))));
         let stored = Event::Stored { sha256_fingerprint: "aa".into() };
         assert_eq!(advance(&operation, stored, late).unwrap().phase, Phase::Successful);
@@ -237,10 +292,10 @@ mod tests {
     #[test]
     fn key_generation_fails_the_operation_at_its_limit_only() {
         let mut operation = operation("sep001-1", at(1_000));
-        let failed = || Event::KeyGeneration { reason: Reason::KeyGenerationTimeout, limit: 2 };
-        operation.status = Some(advance(&operation, failed(), at(1)).unwrap());
+        let failed = |session_id| Event::KeyGeneration { reason: Reason::KeyGenerationTimeout, limit: 2, session_id };
+        operation.status = Some(advance(&operation, failed(1), at(1)).unwrap());
         assert_eq!(operation.phase(), Phase::Pending);
-        operation.status = Some(advance(&operation, failed(), at(2)).unwrap());
+        operation.status = Some(advance(&operation, failed(2), at(2)).unwrap());
         assert_eq!(operation.status_or_default().reason, Some(Reason::KeyGenerationTimeout));
     }
 
@@ -253,8 +308,8 @@ mod tests {
             Event::Armed { completes_by: at(5) },
             issue("aa"),
             Event::Stored { sha256_fingerprint: "aa".into() },
-            Event::WrongString { limit: 3, spent_string: None },
-            Event::KeyGeneration { reason: Reason::KeyGenerationFailed, limit: 1 },
+            Event::WrongString { limit: 3, session_id: 1, spent_string: None },
+            Event::KeyGeneration { reason: Reason::KeyGenerationFailed, limit: 1, session_id: 1 },
             ended(),
         ] {
             assert!(matches!(advance(&operation, event, at(2)), Err(NotPossible::Over(_))));

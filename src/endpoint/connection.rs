@@ -291,7 +291,8 @@ fn feed(
 ) -> (ServerSession, Vec<Action>) {
     let mut actions = Vec::new();
     for frame in frames {
-        tracing::debug!(command = %frame.command(), length = frame.encoded_length(), "received");
+        // Not its length: that of an AUTH_RES tells how many digits were entered.
+        tracing::debug!(command = %frame.command(), "received");
         let more;
         (session, more) = session.on_frame(frame);
         actions.extend(more);

@@ -108,7 +108,11 @@ impl Dealings {
     fn completed(&mut self, answer: CompleteAnswer) -> Answer {
         match answer {
             CompleteAnswer::Recorded => Answer::Recorded,
-            CompleteAnswer::Refused { reason } => self.refused(reason.as_str()),
+            // Nothing is on record, so nothing is told: the phone comes again and hears how things stand by then.
+            CompleteAnswer::Refused { reason } => {
+                self.note = Some(reason.as_str().into());
+                Answer::Unavailable
+            }
         }
     }
 

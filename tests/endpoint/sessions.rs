@@ -93,12 +93,6 @@ async fn what_the_authority_answers_decides_what_the_phone_hears_and_the_log_say
             "because=\"KeyRejected\"",
         ),
         (
-            "NORECORD",
-            three,
-            Reason::INVALID_ELEMENT,
-            "because=\"Superseded\"",
-        ),
-        (
             "CURVED",
             Version::TWO,
             Reason::INVALID_ELEMENT,
@@ -119,6 +113,8 @@ async fn a_phone_is_left_without_end_session_when_the_authority_cannot_be_asked(
     let (logs, endpoint) = (Logs::begin(), Running::begin());
     let rows = [
         ("DOWN", PhoneState::AwaitingOperation, "it is being moved"),
+        // Refused to be put on record: nothing is told, and the phone comes again to hear how things stand.
+        ("NORECORD", PhoneState::AwaitingEnd, "Superseded"),
         (
             "NOISSUE",
             PhoneState::AwaitingCertificate,
