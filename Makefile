@@ -51,7 +51,7 @@ doc: ## Make the documentation of the code, below target/doc; a broken link is a
 deny: ## Check licences, banned crates and sources of the dependencies
 	@cargo deny --version >/dev/null 2>&1 || \
 		{ echo "cargo-deny is missing: cargo install --locked cargo-deny" >&2; exit 1; }
-	cargo deny check bans licenses sources
+	cargo deny check --hide-inclusion-graph bans licenses sources
 
 .PHONY: generate
 generate: ## Make the generated files anew: crds/ and docs/cli.md
