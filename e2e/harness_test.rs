@@ -28,10 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 fn config_map(name: &str, value: &str) -> ConfigMap {
     ConfigMap {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            ..ObjectMeta::default()
-        },
+        metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
         data: Some(BTreeMap::from([("value".to_owned(), value.to_owned())])),
         ..ConfigMap::default()
     }
@@ -43,9 +40,7 @@ fn config_maps(client: &Client) -> Api<ConfigMap> {
 
 async fn value_of(maps: &Api<ConfigMap>, name: &str) -> Result<String, String> {
     let map = maps.get(name).await.map_err(|error| error.to_string())?;
-    map.data
-        .and_then(|mut data| data.remove("value"))
-        .ok_or_else(|| "no value".to_owned())
+    map.data.and_then(|mut data| data.remove("value")).ok_or_else(|| "no value".to_owned())
 }
 
 fn status_code(error: &kube::Error) -> u16 {
@@ -57,9 +52,7 @@ fn status_code(error: &kube::Error) -> u16 {
 
 async fn all_ended(pids: Vec<u32>) {
     let alive = || async { pids.iter().all(|pid| !is_alive(*pid)) };
-    eventually("every process has ended", PATIENCE, alive)
-        .await
-        .unwrap();
+    eventually("every process has ended", PATIENCE, alive).await.unwrap();
 }
 
 fn parts(pids: Pids) -> Vec<u32> {
@@ -75,21 +68,12 @@ fn sleeper() -> Command {
 
 #[tokio::test]
 async fn two_control_planes_at_once_answer_and_know_nothing_of_each_other() {
-    let (one, other) = (
-        ControlPlane::start().unwrap(),
-        ControlPlane::start().unwrap(),
-    );
+    let (one, other) = (ControlPlane::start().unwrap(), ControlPlane::start().unwrap());
     assert_ne!(one.server(), other.server());
     let maps = [&one, &other].map(|plane| config_maps(&plane.client(None)));
-    maps[0]
-        .create(&PostParams::default(), &config_map("only-here", "1"))
-        .await
-        .unwrap();
+    maps[0].create(&PostParams::default(), &config_map("only-here", "1")).await.unwrap();
     assert_eq!(value_of(&maps[0], "only-here").await.unwrap(), "1");
-    assert_eq!(
-        status_code(&maps[1].get("only-here").await.unwrap_err()),
-        404
-    );
+    assert_eq!(status_code(&maps[1].get("only-here").await.unwrap_err()), 404);
     assert_eq!(other.version(), one.version());
 }
 
@@ -102,11 +86,7 @@ async fn a_dropped_control_plane_leaves_neither_processes_nor_files() {
     drop(plane);
     assert!(pids.iter().all(|pid| !is_alive(*pid)), "{pids:?}");
     assert!(!dir.exists());
-    assert!(
-        started.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
 
 /// Runs itself again as another process, the owner, and kills that.
@@ -119,16 +99,11 @@ async fn nothing_remains_of_a_control_plane_whose_owner_was_killed() {
     let folder = tempfile::tempdir().unwrap();
     let report = folder.path().join("report");
     let mut owner = Command::new(env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "nothing_remains_of_a_control_plane_whose_owner_was_killed",
-        ])
+        .args(["--exact", "nothing_remains_of_a_control_plane_whose_owner_was_killed"])
         .env(OWNER, &report)
         .spawn()
         .unwrap();
-    let told = eventually("the owner has started everything", PATIENCE, || async {
-        fs::read_to_string(&report)
-    });
+    let told = eventually("the owner has started everything", PATIENCE, || async { fs::read_to_string(&report) });
     let told = told.await.unwrap();
     let (dir, pids) = told.split_once('\n').unwrap();
     let pids: Vec<u32> = pids.lines().map(|pid| pid.parse().unwrap()).collect();
@@ -138,11 +113,7 @@ async fn nothing_remains_of_a_control_plane_whose_owner_was_killed() {
     signal(owner.id(), "KILL").unwrap();
     owner.wait().unwrap();
     all_ended(pids).await;
-    eventually("the directory is gone", PATIENCE, || async {
-        !Path::new(dir).exists()
-    })
-    .await
-    .unwrap();
+    eventually("the directory is gone", PATIENCE, || async { !Path::new(dir).exists() }).await.unwrap();
 }
 
 /// Tells in a file what it owns, and then waits to be killed.
@@ -150,10 +121,7 @@ fn own_a_control_plane(report: &Path) -> ! {
     let plane = ControlPlane::start().unwrap();
     let process = plane.spawn("sleeper", None, &mut sleeper()).unwrap();
     let mut text = format!("{}\n", plane.dir().display());
-    for pid in parts(plane.pids())
-        .into_iter()
-        .chain([plane.supervisor_pid(), process.pid()])
-    {
+    for pid in parts(plane.pids()).into_iter().chain([plane.supervisor_pid(), process.pid()]) {
         text.push_str(&format!("{pid}\n"));
     }
     let hidden = report.with_extension("new");
@@ -165,8 +133,7 @@ fn own_a_control_plane(report: &Path) -> ! {
 }
 
 #[tokio::test]
-async fn a_killed_supervisor_takes_its_control_plane_along_and_the_next_one_removes_its_directory()
-{
+async fn a_killed_supervisor_takes_its_control_plane_along_and_the_next_one_removes_its_directory() {
     let plane = ControlPlane::start().unwrap();
     let (pids, dir) = (parts(plane.pids()), plane.dir().to_owned());
     signal(plane.supervisor_pid(), "KILL").unwrap();
@@ -178,23 +145,14 @@ async fn a_killed_supervisor_takes_its_control_plane_along_and_the_next_one_remo
 
 #[test]
 fn a_control_plane_that_cannot_start_says_why_and_leaves_nothing() {
-    let error = ControlPlane::start_with(&["--extra=apiserver=--no-such-flag"])
-        .err()
-        .unwrap();
-    let HarnessError::Start { reason } = error else {
-        panic!("{error}")
-    };
+    let error = ControlPlane::start_with(&["--extra=apiserver=--no-such-flag"]).err().unwrap();
+    let HarnessError::Start { reason } = error else { panic!("{error}") };
     assert!(reason.contains("unknown flag: --no-such-flag"), "{reason}");
     let own = format!("{}-", std::process::id());
     let left: Vec<PathBuf> = fs::read_dir(env::temp_dir().join("capf-e2e"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .filter(|path| {
-            path.file_name()
-                .unwrap()
-                .to_string_lossy()
-                .starts_with(&own)
-        })
+        .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(&own))
         // Other tests of this process have theirs, which serve.
         .filter(|path| {
             let log = fs::read_to_string(path.join("logs/kube-apiserver.log"));
@@ -210,10 +168,7 @@ async fn parts_stop_go_on_die_and_come_back_with_their_data() {
     let maps = config_maps(&plane.client(None));
     let write = |name: &'static str| {
         let maps = maps.clone();
-        async move {
-            maps.create(&PostParams::default(), &config_map(name, name))
-                .await
-        }
+        async move { maps.create(&PostParams::default(), &config_map(name, name)).await }
     };
     write("first").await.unwrap();
 
@@ -228,15 +183,9 @@ async fn parts_stop_go_on_die_and_come_back_with_their_data() {
     // A stopped API server: connections open, and that is all.
     plane.control("stop apiserver").unwrap();
     let read = maps.get("first");
-    assert!(
-        tokio::time::timeout(Duration::from_secs(1), read)
-            .await
-            .is_err()
-    );
+    assert!(tokio::time::timeout(Duration::from_secs(1), read).await.is_err());
     plane.control("cont apiserver").unwrap();
-    eventually("it goes on", PATIENCE, || value_of(&maps, "first"))
-        .await
-        .unwrap();
+    eventually("it goes on", PATIENCE, || value_of(&maps, "first")).await.unwrap();
 
     // A killed API server refuses connections, and comes back at the same address.
     let before = plane.pids();
@@ -267,10 +216,7 @@ fn the_supervisor_names_what_it_cannot_do() {
     let plane = ControlPlane::shared();
     for command in ["kill", "kill scheduler", "melt etcd", ""] {
         let error = plane.control(command).unwrap_err();
-        assert!(
-            matches!(error, HarnessError::Control { .. }),
-            "{command:?}: {error}"
-        );
+        assert!(matches!(error, HarnessError::Control { .. }), "{command:?}: {error}");
     }
     assert!(parts(plane.pids()).into_iter().all(is_alive));
 }
@@ -278,12 +224,9 @@ fn the_supervisor_names_what_it_cannot_do() {
 #[tokio::test]
 async fn a_user_without_roles_is_refused_until_one_is_bound() {
     let plane = ControlPlane::shared();
-    let namespace = Namespace::create(&plane.client(None), "rbac")
-        .await
-        .unwrap();
+    let namespace = Namespace::create(&plane.client(None), "rbac").await.unwrap();
     let maps: Api<ConfigMap> = Api::namespaced(plane.client(Some("capf-nobody")), namespace.name());
-    let reporter: Api<ConfigMap> =
-        Api::namespaced(plane.client(Some("capf-reporter")), namespace.name());
+    let reporter: Api<ConfigMap> = Api::namespaced(plane.client(Some("capf-reporter")), namespace.name());
     for refused in [&maps, &reporter] {
         let error = refused.list(&Default::default()).await.unwrap_err();
         assert_eq!(status_code(&error), 403);
@@ -298,21 +241,13 @@ async fn a_user_without_roles_is_refused_until_one_is_bound() {
         namespace.name(),
     ];
     plane.kubectl(&binding).unwrap();
-    eventually("the role counts", PATIENCE, || async {
-        reporter.list(&Default::default()).await
-    })
-    .await
-    .unwrap();
+    eventually("the role counts", PATIENCE, || async { reporter.list(&Default::default()).await }).await.unwrap();
     let error = maps.list(&Default::default()).await.unwrap_err();
     assert_eq!(status_code(&error), 403);
 
     // By kubectl and its kubeconfig too, and with somebody else's token not at all.
     let listing = ["get", "configmaps", "--namespace", namespace.name()];
-    let refused = plane
-        .kubectl_command(Some("capf-nobody"))
-        .args(listing)
-        .output()
-        .unwrap();
+    let refused = plane.kubectl_command(Some("capf-nobody")).args(listing).output().unwrap();
     assert!(!refused.status.success());
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(said.contains("Forbidden"), "{said}");
@@ -340,14 +275,11 @@ spec:
     metadata: {labels: {app: web}}
     spec: {containers: [{name: web, image: none}]}
 ";
-    let said = plane
-        .kubectl_stdin(&["apply", "--namespace", &name, "-f", "-"], manifest)
-        .unwrap();
+    let said = plane.kubectl_stdin(&["apply", "--namespace", &name, "-f", "-"], manifest).unwrap();
     assert_eq!(said.trim(), "deployment.apps/web created");
     let pods = || async {
-        let said = plane
-            .kubectl(&["get", "pods", "--namespace", &name, "-o", "name"])
-            .map_err(|error| error.to_string())?;
+        let said =
+            plane.kubectl(&["get", "pods", "--namespace", &name, "-o", "name"]).map_err(|error| error.to_string())?;
         Ok::<usize, String>(said.lines().count())
     };
     let count_is = |wanted: usize| {
@@ -356,24 +288,14 @@ spec:
             (seen == wanted).then_some(()).ok_or(format!("{seen} pods"))
         }
     };
-    eventually("there is a pod", PATIENCE, count_is(1))
-        .await
-        .unwrap();
-    Api::<Deployment>::namespaced(client.clone(), &name)
-        .delete("web", &DeleteParams::background())
-        .await
-        .unwrap();
-    eventually("the pod is collected", PATIENCE, count_is(0))
-        .await
-        .unwrap();
+    eventually("there is a pod", PATIENCE, count_is(1)).await.unwrap();
+    Api::<Deployment>::namespaced(client.clone(), &name).delete("web", &DeleteParams::background()).await.unwrap();
+    eventually("the pod is collected", PATIENCE, count_is(0)).await.unwrap();
 
     drop(namespace);
     let namespaces = Api::<NamespaceResource>::all(client);
     eventually("the namespace is gone", PATIENCE, || async {
-        namespaces
-            .get_opt(&name)
-            .await
-            .is_ok_and(|found| found.is_none())
+        namespaces.get_opt(&name).await.is_ok_and(|found| found.is_none())
     })
     .await
     .unwrap();

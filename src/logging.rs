@@ -33,7 +33,10 @@ pub struct LogArgs {
 
 /// Starts logging to standard error, at `default` where no level was asked for. A second call changes nothing.
 pub fn init(args: LogArgs, default: Level) {
-    let targets = Targets::new().with_default(LevelFilter::ERROR).with_target("kube_client", LevelFilter::OFF).with_target("capf", args.log_level.unwrap_or(default));
+    let targets = Targets::new()
+        .with_default(LevelFilter::ERROR)
+        .with_target("kube_client", LevelFilter::OFF)
+        .with_target("capf", args.log_level.unwrap_or(default));
     let registry = tracing_subscriber::registry().with(targets);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     // A second call finds a subscriber in place and leaves it.

@@ -58,10 +58,7 @@ impl TlsError {
 ///
 /// # Errors
 /// When it is no PEM, or holds no certificate.
-pub fn certificates(
-    pem: &str,
-    object: &'static str,
-) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub fn certificates(pem: &str, object: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let chain = CertificateDer::pem_slice_iter(pem.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .map_err(|source| TlsError::Pem { object, source })?;
@@ -75,12 +72,8 @@ pub fn certificates(
 ///
 /// # Errors
 /// When it is no PEM, or holds no key.
-pub fn private_key(
-    pem: &SecretString,
-    object: &'static str,
-) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_slice(pem.expose_secret().as_bytes())
-        .map_err(|source| TlsError::Pem { object, source })
+pub fn private_key(pem: &SecretString, object: &'static str) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(pem.expose_secret().as_bytes()).map_err(|source| TlsError::Pem { object, source })
 }
 
 /// The certificates of a PEM text as the only roots trusted; `object` names the text in errors.

@@ -2,13 +2,9 @@
 
 mod phone_support;
 
-use capf::phone::{
-    AttemptOutcome, CommunicationFailure, PhoneKey, PhoneTrouble, Proof, SimulatedPhone, tls_config,
-};
+use capf::phone::{AttemptOutcome, CommunicationFailure, PhoneKey, PhoneTrouble, Proof, SimulatedPhone, tls_config};
 use capf::pki::{CertificateFacts, Curve, KeyKind, PublicKey, RsaBits};
-use capf::wire::{
-    Answer, CertType, DeviceName, Evidence, KeyRequest, Outcome, Question, Reason, Version,
-};
+use capf::wire::{Answer, CertType, DeviceName, Evidence, KeyRequest, Outcome, Question, Reason, Version};
 use phone_support::{NAME, Reply, Server, events, install, service, state, steps};
 use secrecy::ExposeSecret;
 
@@ -26,12 +22,7 @@ async fn a_certificate_and_its_key_are_on_disk_when_the_server_hears_that_they_a
     let mut phone = server.phone().state(state.clone()).unwrap();
     let outcome = phone.attempt().await.unwrap();
     let (der, key) = state.lsc().unwrap().expect("an LSC");
-    assert_eq!(
-        outcome,
-        AttemptOutcome::Installed {
-            certificate_der: der.clone()
-        }
-    );
+    assert_eq!(outcome, AttemptOutcome::Installed { certificate_der: der.clone() });
     assert_eq!(server.outcomes(), ["Stored"]);
     assert_eq!(server.keys(), [key.public().spki()]);
     let facts = CertificateFacts::from_der(&der).unwrap();
@@ -62,9 +53,7 @@ async fn a_certificate_and_its_key_are_on_disk_when_the_server_hears_that_they_a
 
     // The next phone in this directory is the same one.
     let server = Server::start(|_, question| match question {
-        Question::Open(_) => Reply::Answer(Answer::Fetch {
-            certificate: CertType::LSC,
-        }),
+        Question::Open(_) => Reply::Answer(Answer::Fetch { certificate: CertType::LSC }),
         other => install(other),
     })
     .await;
@@ -75,12 +64,7 @@ async fn a_certificate_and_its_key_are_on_disk_when_the_server_hears_that_they_a
     let missing = Vec::new();
     assert_eq!(outcome, AttemptOutcome::Fetched { shown, missing });
     let asked = server.asked();
-    let Question::Complete(Outcome::Fetched {
-        certificate_der, ..
-    }) = &asked[1].1
-    else {
-        panic!("{asked:?}")
-    };
+    let Question::Complete(Outcome::Fetched { certificate_der, .. }) = &asked[1].1 else { panic!("{asked:?}") };
     assert_eq!(certificate_der[..], der[..]);
 }
 
@@ -96,10 +80,7 @@ async fn nothing_is_said_to_a_server_that_is_not_in_the_ctl_and_it_is_not_tried_
         .state(state.clone())
         .unwrap();
     let ended = phone.enrol().await;
-    assert!(
-        matches!(ended.last, Err(CommunicationFailure::NotInCtl(_))),
-        "{ended:?}"
-    );
+    assert!(matches!(ended.last, Err(CommunicationFailure::NotInCtl(_))), "{ended:?}");
     assert_eq!((ended.attempts, server.asked().len()), (1, 0));
     assert_eq!(steps(&state), ["broken"]);
 }
@@ -110,11 +91,7 @@ async fn a_server_with_the_right_certificate_and_the_wrong_key_hears_nothing() {
         let server = Server::start_impostor(version).await;
         let failure = server.phone().attempt().await.unwrap_err();
         let words = failure.to_string();
-        assert!(
-            matches!(failure, CommunicationFailure::Handshake { .. })
-                && words.contains("BadSignature"),
-            "{words}"
-        );
+        assert!(matches!(failure, CommunicationFailure::Handshake { .. }) && words.contains("BadSignature"), "{words}");
         assert!(server.asked().is_empty());
     }
 }
@@ -130,10 +107,7 @@ async fn a_certificate_over_another_key_is_not_kept_and_the_server_is_told() {
     let mut phone = server.phone().state(state.clone()).unwrap();
     let why = PhoneTrouble::ForeignCertificate;
     let reason = Reason::INVALID_ELEMENT;
-    assert_eq!(
-        phone.attempt().await.unwrap(),
-        AttemptOutcome::Failed { why, reason }
-    );
+    assert_eq!(phone.attempt().await.unwrap(), AttemptOutcome::Failed { why, reason });
     assert!(server.outcomes()[0].starts_with("StoreRejected"));
     assert!(state.lsc().unwrap().is_none());
     assert!(steps(&state).contains(&"refused".to_owned()));
@@ -163,12 +137,7 @@ async fn the_last_word_of_the_server_is_told_apart_and_never_retried() {
     for (answer, expected) in [
         (Answer::NothingScheduled, AttemptOutcome::NothingScheduled),
         (Answer::UnknownDevice, AttemptOutcome::UnknownDevice),
-        (
-            Answer::Refused,
-            AttemptOutcome::Refused {
-                reason: Reason::INVALID_ELEMENT,
-            },
-        ),
+        (Answer::Refused, AttemptOutcome::Refused { reason: Reason::INVALID_ELEMENT }),
     ] {
         let server = Server::start(move |_, _| Reply::Answer(answer.clone())).await;
         let ended = server.phone().enrol().await;
@@ -201,10 +170,7 @@ async fn keys_are_made_as_asked_and_a_prepared_key_of_another_kind_is_not_sent()
         (KeyRequest::Rsa { bits: 512 }, KeyKind::Rsa(RsaBits::B512)),
         (KeyRequest::Rsa { bits: 1024 }, KeyKind::Rsa(RsaBits::B1024)),
         (KeyRequest::Rsa { bits: 2048 }, KeyKind::Rsa(RsaBits::B2048)),
-        (
-            KeyRequest::Ec(capf::wire::Curve::P384),
-            KeyKind::Ec(Curve::P384),
-        ),
+        (KeyRequest::Ec(capf::wire::Curve::P384), KeyKind::Ec(Curve::P384)),
     ] {
         let server = Server::start(move |_, question| match question {
             Question::Open(_) => Reply::Answer(Answer::Install { key: asked }),
@@ -213,28 +179,15 @@ async fn keys_are_made_as_asked_and_a_prepared_key_of_another_kind_is_not_sent()
         .await;
         // Its own answer limit does not bound the making of a key.
         let outcome = server.phone().attempt().await.unwrap();
-        assert!(
-            matches!(outcome, AttemptOutcome::Installed { .. }),
-            "{kind}: {outcome:?}"
-        );
+        assert!(matches!(outcome, AttemptOutcome::Installed { .. }), "{kind}: {outcome:?}");
         let came = PublicKey::from_spki(&server.keys()[0]).unwrap();
         assert_eq!(came.kind(), kind);
     }
     let server = Server::start(|_, question| install(question)).await;
     let prepared = PhoneKey::generate(KeyKind::Ec(Curve::P384)).unwrap();
-    let outcome = server
-        .phone()
-        .prepared_key(prepared)
-        .attempt()
-        .await
-        .unwrap();
-    let AttemptOutcome::Failed { why, .. } = outcome else {
-        panic!("{outcome:?}")
-    };
-    assert!(
-        why.to_string().contains("EC P-384, EC P-256 was asked for"),
-        "{why}"
-    );
+    let outcome = server.phone().prepared_key(prepared).attempt().await.unwrap();
+    let AttemptOutcome::Failed { why, .. } = outcome else { panic!("{outcome:?}") };
+    assert!(why.to_string().contains("EC P-384, EC P-256 was asked for"), "{why}");
     assert!(server.keys().is_empty());
 }
 
@@ -242,10 +195,7 @@ async fn keys_are_made_as_asked_and_a_prepared_key_of_another_kind_is_not_sent()
 async fn a_prepared_key_is_the_one_that_is_sent_each_time() {
     let server = Server::start(|_, question| install(question)).await;
     let prepared = PhoneKey::generate(KeyKind::Ec(Curve::P256)).unwrap();
-    let mut phone = server
-        .phone()
-        .prepared_key(prepared.clone())
-        .faults(["drop@certificate:1".parse().unwrap()]);
+    let mut phone = server.phone().prepared_key(prepared.clone()).faults(["drop@certificate:1".parse().unwrap()]);
     phone.enrol().await.last.unwrap();
     let spki = prepared.public().spki().to_vec();
     assert_eq!(server.keys(), [spki.clone(), spki]);
@@ -256,19 +206,12 @@ async fn a_phone_of_version_two_does_as_one_of_version_three_with_rsa() {
     let server = Server::start(|_, question| match question {
         Question::Open(opening) => {
             assert_eq!(opening.version, Version::TWO);
-            Reply::Answer(Answer::Install {
-                key: KeyRequest::Rsa { bits: 2048 },
-            })
+            Reply::Answer(Answer::Install { key: KeyRequest::Rsa { bits: 2048 } })
         }
         other => install(other),
     })
     .await;
-    let outcome = server
-        .phone()
-        .version(Version::TWO)
-        .attempt()
-        .await
-        .unwrap();
+    let outcome = server.phone().version(Version::TWO).attempt().await.unwrap();
     assert!(matches!(outcome, AttemptOutcome::Installed { .. }));
 }
 
@@ -281,17 +224,11 @@ async fn the_digits_reach_the_server_and_nothing_else() {
         other => install(other),
     })
     .await;
-    let mut phone = server
-        .phone()
-        .proof(Proof::AuthenticationString(DIGITS.into()))
-        .state(state.clone())
-        .unwrap();
+    let mut phone = server.phone().proof(Proof::AuthenticationString(DIGITS.into())).state(state.clone()).unwrap();
     let ended = phone.enrol().await;
     for (_, question) in server.asked() {
         if let Question::Open(opening) = question {
-            let Evidence::String(came) = &opening.evidence else {
-                panic!("{opening:?}")
-            };
+            let Evidence::String(came) = &opening.evidence else { panic!("{opening:?}") };
             assert_eq!(came.expose_secret(), DIGITS);
         }
     }

@@ -49,16 +49,13 @@ impl Desk {
 }
 
 fn digits(server: &Server) -> Vec<Option<String>> {
-    let openings = server
-        .asked()
-        .into_iter()
-        .filter_map(|(_, question)| match question {
-            Question::Open(opening) => Some(match opening.evidence {
-                Evidence::String(digits) => Some(digits.expose_secret().to_owned()),
-                _ => None,
-            }),
+    let openings = server.asked().into_iter().filter_map(|(_, question)| match question {
+        Question::Open(opening) => Some(match opening.evidence {
+            Evidence::String(digits) => Some(digits.expose_secret().to_owned()),
             _ => None,
-        });
+        }),
+        _ => None,
+    });
     openings.collect()
 }
 
@@ -69,27 +66,15 @@ async fn a_user_types_the_string_and_sees_pending_and_success() {
     let options = ["--device-name", NAME, "--ctl", &ctl, "--state", &state];
     let (exit, shown) = desk.run(&options, "471x\n4711\n").await;
     assert_eq!(exit, PhoneExit::Fine);
-    assert!(
-        shown.starts_with("Enter authentication string: It has something else"),
-        "{shown}"
-    );
-    assert!(
-        shown.ends_with("LSC: Pending\nLSC: Installed. Success\n"),
-        "{shown}"
-    );
+    assert!(shown.starts_with("Enter authentication string: It has something else"), "{shown}");
+    assert!(shown.ends_with("LSC: Pending\nLSC: Installed. Success\n"), "{shown}");
     assert!(!shown.contains("471"), "{shown}");
     assert_eq!(digits(&desk.server), [Some("4711".to_owned())]);
 
     let (exit, shown) = desk.run(&["--status", "--state", &state], "").await;
     assert_eq!(exit, PhoneExit::Fine);
-    assert!(
-        shown.starts_with("LSC: Installed\n  Subject    CN=SEP001122334455\n"),
-        "{shown}"
-    );
-    assert!(
-        shown.contains("MIC: Not Installed\nCTL: Installed\n"),
-        "{shown}"
-    );
+    assert!(shown.starts_with("LSC: Installed\n  Subject    CN=SEP001122334455\n"), "{shown}");
+    assert!(shown.contains("MIC: Not Installed\nCTL: Installed\n"), "{shown}");
     assert!(!shown.contains("not complete"), "{shown}");
 }
 
@@ -98,19 +83,9 @@ async fn a_string_may_come_from_a_file_and_the_ctl_from_pem() {
     let desk = Desk::new(|_, question| install(question)).await;
     let (ctl, file) = (desk.path("CAPF.0"), desk.path("digits"));
     std::fs::write(&file, "0815\n").unwrap();
-    let options = [
-        "--device-name",
-        NAME,
-        "--ctl",
-        &ctl,
-        "--authentication-string-file",
-        &file,
-    ];
+    let options = ["--device-name", NAME, "--ctl", &ctl, "--authentication-string-file", &file];
     let (exit, shown) = desk.run(&options, "").await;
-    assert_eq!(
-        (exit, shown.as_str()),
-        (PhoneExit::Fine, "LSC: Pending\nLSC: Installed. Success\n")
-    );
+    assert_eq!((exit, shown.as_str()), (PhoneExit::Fine, "LSC: Pending\nLSC: Installed. Success\n"));
     assert_eq!(digits(&desk.server), [Some("0815".to_owned())]);
 }
 
@@ -127,10 +102,7 @@ async fn after_a_power_failure_the_mode_and_the_ctl_come_from_flash() {
     let (exit, shown) = desk.run(&first, "").await;
     assert_eq!(exit, PhoneExit::NoCommunication);
     assert!(shown.contains("retry 3 of 3 in 0.02 s"), "{shown}");
-    assert!(
-        shown.contains("LSC: Failure: hear server: it hung up"),
-        "{shown}"
-    );
+    assert!(shown.contains("LSC: Failure: hear server: it hung up"), "{shown}");
     let kept = StateDir::open(Path::new(&state)).unwrap();
     assert_eq!(kept.flash().unwrap(), Some(StoredMode::NullString));
 
@@ -144,16 +116,8 @@ async fn after_a_power_failure_the_mode_and_the_ctl_come_from_flash() {
 async fn a_refusal_exits_with_one_and_nothing_to_do_with_zero_but_says_so() {
     for (answer, expected, words) in [
         (Answer::Refused, PhoneExit::Refused, "LSC: Failure: refused"),
-        (
-            Answer::UnknownDevice,
-            PhoneExit::Refused,
-            "no device of this name",
-        ),
-        (
-            Answer::NothingScheduled,
-            PhoneExit::Fine,
-            "nothing is scheduled",
-        ),
+        (Answer::UnknownDevice, PhoneExit::Refused, "no device of this name"),
+        (Answer::NothingScheduled, PhoneExit::Fine, "nothing is scheduled"),
     ] {
         let desk = Desk::new(move |_, _| Reply::Answer(answer.clone())).await;
         let ctl = desk.path("CAPF.cer");
@@ -174,11 +138,7 @@ async fn without_a_ctl_or_a_string_nothing_is_sent() {
         &["--device-name", NAME, "--ctl", &ctl],
         &["--device-name", NAME, "--ctl", "/nowhere", "--null-string"],
     ] {
-        assert_eq!(
-            desk.run(options, "").await.0,
-            PhoneExit::Usage,
-            "{options:?}"
-        );
+        assert_eq!(desk.run(options, "").await.0, PhoneExit::Usage, "{options:?}");
     }
     assert_eq!(desk.server.connections(), 0);
 }
@@ -186,17 +146,13 @@ async fn without_a_ctl_or_a_string_nothing_is_sent() {
 #[tokio::test]
 async fn many_phones_each_with_its_name_key_and_string_come_to_one_summary() {
     let desk = Desk::new(|_, question| match question {
-        Question::Open(opening) if opening.device_name.as_str().ends_with("0B") => {
-            Reply::Answer(Answer::Refused)
-        }
+        Question::Open(opening) if opening.device_name.as_str().ends_with("0B") => Reply::Answer(Answer::Refused),
         other => install(other),
     })
     .await;
     let (ctl, pool) = (desk.path("CAPF.cer"), desk.path("keys.pem"));
     let (strings, state) = (desk.path("strings.csv"), desk.path("phones"));
-    let lines: String = (9..15)
-        .map(|number| format!("SEP{number:012X},10{number:02}\n"))
-        .collect();
+    let lines: String = (9..15).map(|number| format!("SEP{number:012X},10{number:02}\n")).collect();
     std::fs::write(&strings, format!("device,digits\n{lines}")).unwrap();
     let options = [
         "--ctl",
@@ -240,11 +196,7 @@ async fn many_phones_each_with_its_name_key_and_string_come_to_one_summary() {
         .into_iter()
         .filter_map(|(_, question)| match question {
             Question::Open(opening) => match &opening.evidence {
-                Evidence::String(digits) => Some(format!(
-                    "{} {}",
-                    opening.device_name,
-                    digits.expose_secret()
-                )),
+                Evidence::String(digits) => Some(format!("{} {}", opening.device_name, digits.expose_secret())),
                 other => panic!("{other:?}"),
             },
             _ => None,

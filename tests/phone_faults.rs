@@ -4,9 +4,7 @@ mod phone_support;
 
 use std::time::{Duration, Instant};
 
-use capf::phone::{
-    AttemptOutcome, CommunicationFailure, Patience, PhoneTrouble, SimulatedPhone, Step, tls_config,
-};
+use capf::phone::{AttemptOutcome, CommunicationFailure, Patience, PhoneTrouble, SimulatedPhone, Step, tls_config};
 use capf::wire::{DeviceName, PhoneFailure, Question, Reason};
 use phone_support::{NAME, Reply, Server, events, install, state};
 use tokio_util::sync::CancellationToken;
@@ -18,16 +16,9 @@ const SOON: Duration = Duration::from_millis(700);
 async fn a_phone_lost_with_its_certificate_comes_again_with_a_new_key() {
     let (_dir, state) = state();
     let server = Server::start(|_, question| install(question)).await;
-    let mut phone = server
-        .phone()
-        .faults(["drop@certificate:1".parse().unwrap()])
-        .state(state.clone())
-        .unwrap();
+    let mut phone = server.phone().faults(["drop@certificate:1".parse().unwrap()]).state(state.clone()).unwrap();
     let ended = phone.enrol().await;
-    assert!(
-        matches!(ended.last, Ok(AttemptOutcome::Installed { .. })),
-        "{ended:?}"
-    );
+    assert!(matches!(ended.last, Ok(AttemptOutcome::Installed { .. })), "{ended:?}");
     assert_eq!(ended.attempts, 2);
     let keys = server.keys();
     assert_eq!(keys.len(), 2);
@@ -39,10 +30,7 @@ async fn a_phone_lost_with_its_certificate_comes_again_with_a_new_key() {
         .filter(|(step, _)| step == "certificate")
         .map(|(_, event)| (event["attempt"].as_u64(), event["fault"].clone()))
         .collect();
-    assert_eq!(
-        received,
-        [(Some(1), "drop".into()), (Some(2), serde_json::Value::Null)]
-    );
+    assert_eq!(received, [(Some(1), "drop".into()), (Some(2), serde_json::Value::Null)]);
 }
 
 #[tokio::test]
@@ -56,10 +44,7 @@ async fn a_dropped_line_at_any_step_of_an_installation_is_followed_by_a_whole_on
         let server = Server::start(|_, question| install(question)).await;
         let fault = format!("drop@{step}:1").parse().unwrap();
         let ended = server.phone().faults([fault]).enrol().await;
-        assert!(
-            matches!(ended.last, Ok(AttemptOutcome::Installed { .. })),
-            "{step}: {ended:?}"
-        );
+        assert!(matches!(ended.last, Ok(AttemptOutcome::Installed { .. })), "{step}: {ended:?}");
         assert_eq!((ended.attempts, server.connections()), (2, 2), "{step}");
     }
 }
@@ -70,26 +55,12 @@ async fn a_stalled_phone_waits_until_the_server_ends_it() {
     let server = Server::start_patient(SOON, |_, question| install(question)).await;
     let mut phone = server.phone().faults(["stall@progress".parse().unwrap()]);
     let reason = Reason::INVALID_ELEMENT;
-    assert_eq!(
-        phone.attempt().await.unwrap(),
-        AttemptOutcome::Refused { reason }
-    );
+    assert_eq!(phone.attempt().await.unwrap(), AttemptOutcome::Refused { reason });
     assert_eq!(server.outcomes(), ["KeyGenerationTimedOut"]);
     // And here it hangs up without a word.
-    let mut phone = server
-        .phone()
-        .faults(["stall@certificate".parse().unwrap()]);
+    let mut phone = server.phone().faults(["stall@certificate".parse().unwrap()]);
     let failure = phone.attempt().await.unwrap_err();
-    assert!(
-        matches!(
-            failure,
-            CommunicationFailure::Fault {
-                step: Step::Certificate,
-                ..
-            }
-        ),
-        "{failure}"
-    );
+    assert!(matches!(failure, CommunicationFailure::Fault { step: Step::Certificate, .. }), "{failure}");
     assert!(phone.lsc().is_none());
 }
 
@@ -117,28 +88,13 @@ async fn a_failing_phone_answers_that_it_failed() {
 
 #[tokio::test]
 async fn a_user_who_stops_the_phone_makes_it_send_abort() {
-    for step in [
-        "auth-sent",
-        "key",
-        "progress",
-        "key-sent",
-        "certificate",
-        "stored",
-    ] {
+    for step in ["auth-sent", "key", "progress", "key-sent", "certificate", "stored"] {
         let server = Server::start(|_, question| install(question)).await;
         let fault = format!("abort@{step}").parse().unwrap();
         let ended = server.phone().faults([fault]).enrol().await;
         let reason = Reason::NO_ACTION;
-        assert_eq!(
-            ended.last.unwrap(),
-            AttemptOutcome::Aborted { reason },
-            "{step}"
-        );
-        assert_eq!(
-            (server.outcomes(), ended.attempts),
-            (vec!["Aborted".to_owned()], 1),
-            "{step}"
-        );
+        assert_eq!(ended.last.unwrap(), AttemptOutcome::Aborted { reason }, "{step}");
+        assert_eq!((server.outcomes(), ended.attempts), (vec!["Aborted".to_owned()], 1), "{step}");
     }
 }
 
@@ -162,15 +118,9 @@ async fn a_phone_can_be_stopped_in_a_session_and_between_two() {
 
     let server = Server::start(|_, _| Reply::HangUp).await;
     let stop = CancellationToken::new();
-    let mut phone = server
-        .phone()
-        .stop(stop.clone())
-        .retries(3, Duration::from_secs(60));
+    let mut phone = server.phone().stop(stop.clone()).retries(3, Duration::from_secs(60));
     let ended = phone.enrol_telling(|_| stop.cancel()).await;
-    assert!(
-        matches!(ended.last, Err(CommunicationFailure::Stopped)),
-        "{ended:?}"
-    );
+    assert!(matches!(ended.last, Err(CommunicationFailure::Stopped)), "{ended:?}");
     assert_eq!((ended.attempts, server.connections()), (1, 1));
 }
 
@@ -179,17 +129,8 @@ async fn a_phone_comes_three_more_times_at_its_interval_and_then_gives_up() {
     let server = Server::start(|_, _| Reply::HangUp).await;
     let mut told = Vec::new();
     let start = Instant::now();
-    let ended = server
-        .phone()
-        .enrol_telling(|retry| told.push((retry.number, retry.of)))
-        .await;
-    assert!(
-        matches!(
-            ended.last,
-            Err(CommunicationFailure::Session(PhoneFailure::HungUp { .. }))
-        ),
-        "{ended:?}"
-    );
+    let ended = server.phone().enrol_telling(|retry| told.push((retry.number, retry.of))).await;
+    assert!(matches!(ended.last, Err(CommunicationFailure::Session(PhoneFailure::HungUp { .. }))), "{ended:?}");
     assert_eq!((ended.attempts, server.connections()), (4, 4));
     assert_eq!(told, [(1, 3), (2, 3), (3, 3)]);
     let took = start.elapsed();
@@ -199,32 +140,16 @@ async fn a_phone_comes_three_more_times_at_its_interval_and_then_gives_up() {
 #[tokio::test]
 async fn silence_and_a_closed_port_are_communication_failures() {
     let server = Server::start(|_, _| Reply::Silence).await;
-    let failure = server
-        .phone()
-        .patience(Patience {
-            answer: SOON,
-            ..Patience::default()
-        })
-        .attempt()
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(
-            failure,
-            CommunicationFailure::Session(PhoneFailure::Deadline { .. })
-        ),
-        "{failure}"
-    );
+    let failure =
+        server.phone().patience(Patience { answer: SOON, ..Patience::default() }).attempt().await.unwrap_err();
+    assert!(matches!(failure, CommunicationFailure::Session(PhoneFailure::Deadline { .. })), "{failure}");
     let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = closed.local_addr().unwrap();
     drop(closed);
     let tls = tls_config(server.service.certificate.der()).unwrap();
-    let mut phone = SimulatedPhone::new(address, DeviceName::parse(NAME).unwrap(), tls)
-        .retries(1, Duration::from_millis(1));
+    let mut phone =
+        SimulatedPhone::new(address, DeviceName::parse(NAME).unwrap(), tls).retries(1, Duration::from_millis(1));
     let ended = phone.enrol().await;
-    assert!(
-        matches!(ended.last, Err(CommunicationFailure::Connect { .. })),
-        "{ended:?}"
-    );
+    assert!(matches!(ended.last, Err(CommunicationFailure::Connect { .. })), "{ended:?}");
     assert_eq!(ended.attempts, 2);
 }

@@ -90,7 +90,8 @@ fn phase(phone: &Phone) -> Option<Phase> {
 /// Applies, waits, enrols, and waits for rest.
 pub async fn run(product: &Product, run: &Run) -> Outcome {
     let numbers = run.first_number..run.first_number + run.enrolments;
-    let keys: Vec<PhoneKey> = numbers.clone().map(|_| PhoneKey::generate("EC-P256".parse().unwrap()).unwrap()).collect();
+    let keys: Vec<PhoneKey> =
+        numbers.clone().map(|_| PhoneKey::generate("EC-P256".parse().unwrap()).unwrap()).collect();
     let mode = match run.mode {
         Mode::Null => "ByNullString",
         Mode::String => "ByAuthenticationString",

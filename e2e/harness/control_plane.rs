@@ -112,21 +112,15 @@ impl ControlPlane {
         if env::var_os("CAPF_E2E_KEEP").is_some() {
             command.arg("--keep");
         }
-        let mut supervisor = command
-            .spawn()
-            .map_err(HarnessError::io("start the supervisor"))?;
-        let (Some(commands), Some(stdout)) = (supervisor.stdin.take(), supervisor.stdout.take())
-        else {
+        let mut supervisor = command.spawn().map_err(HarnessError::io("start the supervisor"))?;
+        let (Some(commands), Some(stdout)) = (supervisor.stdin.take(), supervisor.stdout.take()) else {
             unreachable!("both were asked for")
         };
         let mut answers = BufReader::new(stdout);
         match read_answer::<Description>(&mut answers) {
-            Ok(description) => Ok(Self {
-                supervisor,
-                pipes: Mutex::new(Some(Pipes { commands, answers })),
-                description,
-                assets,
-            }),
+            Ok(description) => {
+                Ok(Self { supervisor, pipes: Mutex::new(Some(Pipes { commands, answers })), description, assets })
+            }
             Err(reason) => {
                 drop(commands);
                 // It has said why; now it only cleans up.
@@ -215,15 +209,11 @@ impl ControlPlane {
     #[must_use]
     pub fn config(&self, user: Option<&str>) -> Config {
         let url = self.server().parse();
-        let mut config =
-            Config::new(url.unwrap_or_else(|error| panic!("{}: {error}", self.server())));
+        let mut config = Config::new(url.unwrap_or_else(|error| panic!("{}: {error}", self.server())));
         let ca = CertificateDer::from_pem_file(self.ca_file())
             .unwrap_or_else(|error| panic!("cannot read {}: {error}", self.ca_file().display()));
         config.root_cert = Some(vec![ca.to_vec()]);
-        config.auth_info = AuthInfo {
-            token: Some(self.user(user).token.clone()),
-            ..AuthInfo::default()
-        };
+        config.auth_info = AuthInfo { token: Some(self.user(user).token.clone()), ..AuthInfo::default() };
         // Tests say what may be tried again, by `eventually`.
         config.default_retry = false;
         config
@@ -234,11 +224,7 @@ impl ControlPlane {
     /// # Errors
     /// [`HarnessError::Kubectl`] with what it said when it ended with an error.
     pub fn kubectl(&self, args: &[&str]) -> Result<String, HarnessError> {
-        let output = self
-            .kubectl_command(None)
-            .args(args)
-            .output()
-            .map_err(HarnessError::io("run kubectl"))?;
+        let output = self.kubectl_command(None).args(args).output().map_err(HarnessError::io("run kubectl"))?;
         printed(args, &output)
     }
 
@@ -250,15 +236,10 @@ impl ControlPlane {
         // A file is as good a stdin as a pipe, and cannot fill up while the output is not being read.
         let path = self.dir().join(format!("stdin-{:016x}", tools::random()));
         fs::write(&path, input).map_err(HarnessError::io(format!("write {}", path.display())))?;
-        let file =
-            fs::File::open(&path).map_err(HarnessError::io(format!("open {}", path.display())))?;
+        let file = fs::File::open(&path).map_err(HarnessError::io(format!("open {}", path.display())))?;
         let _ = fs::remove_file(&path);
-        let output = self
-            .kubectl_command(None)
-            .args(args)
-            .stdin(file)
-            .output()
-            .map_err(HarnessError::io("run kubectl"))?;
+        let output =
+            self.kubectl_command(None).args(args).stdin(file).output().map_err(HarnessError::io("run kubectl"))?;
         printed(args, &output)
     }
 
@@ -285,12 +266,7 @@ impl ControlPlane {
     ///
     /// # Panics
     /// When there is no such user.
-    pub fn spawn(
-        &self,
-        name: &str,
-        user: Option<&str>,
-        command: &mut Command,
-    ) -> Result<Process, HarnessError> {
+    pub fn spawn(&self, name: &str, user: Option<&str>, command: &mut Command) -> Result<Process, HarnessError> {
         if !command.get_envs().any(|(key, _value)| key == "KUBECONFIG") {
             command.env("KUBECONFIG", self.kubeconfig(user));
         }
@@ -304,18 +280,13 @@ impl ControlPlane {
     /// # Errors
     /// [`HarnessError::Control`] for what cannot be done.
     pub fn control(&self, command: &str) -> Result<Pids, HarnessError> {
-        let refused = |reason: String| HarnessError::Control {
-            command: command.to_owned(),
-            reason,
-        };
+        let refused = |reason: String| HarnessError::Control { command: command.to_owned(), reason };
         let mut pipes = self.pipes.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(pipes) = pipes.as_mut() else {
             return Err(refused("the control plane is being taken down".to_owned()));
         };
         writeln!(pipes.commands, "{command}").map_err(|error| refused(error.to_string()))?;
-        read_answer::<Obeyed>(&mut pipes.answers)
-            .map(|obeyed| obeyed.pids)
-            .map_err(refused)
+        read_answer::<Obeyed>(&mut pipes.answers).map(|obeyed| obeyed.pids).map_err(refused)
     }
 
     /// The parts' process ids as they are now, or as they were at the start if the supervisor is gone.

@@ -78,17 +78,11 @@ pub enum HarnessError {
 impl HarnessError {
     /// Names the action that an [`io::Error`] ended, for `map_err`.
     pub fn io(action: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io {
-            action: action.into(),
-            source,
-        }
+        move |source| Self::Io { action: action.into(), source }
     }
 
     /// Names the action that a [`kube::Error`] ended, for `map_err`.
     pub fn kube(action: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
-        move |source| Self::Kube {
-            action: action.into(),
-            source: Box::new(source),
-        }
+        move |source| Self::Kube { action: action.into(), source: Box::new(source) }
     }
 }

@@ -73,11 +73,7 @@ where
             Err(_elapsed) => {}
         }
         if Instant::now() + pause >= deadline {
-            return Err(HarnessError::TimedOut {
-                what: what.to_owned(),
-                timeout,
-                last,
-            });
+            return Err(HarnessError::TimedOut { what: what.to_owned(), timeout, last });
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);

@@ -11,11 +11,7 @@
 //!
 //! # Assumptions
 //! Linux, `sh`, and either Go or ready-made binaries; see `e2e/README.md`.
-#![allow(
-    dead_code,
-    unused_imports,
-    reason = "each target that includes this uses a part of it"
-)]
+#![allow(dead_code, unused_imports, reason = "each target that includes this uses a part of it")]
 
 mod control_plane;
 mod error;

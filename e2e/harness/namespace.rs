@@ -32,20 +32,14 @@ impl Namespace {
     /// The API server's, when `prefix` cannot begin a name or the client may not make namespaces.
     pub async fn create(client: &Client, prefix: &str) -> Result<Self, HarnessError> {
         let wanted = Resource {
-            metadata: ObjectMeta {
-                generate_name: Some(format!("{prefix}-")),
-                ..ObjectMeta::default()
-            },
+            metadata: ObjectMeta { generate_name: Some(format!("{prefix}-")), ..ObjectMeta::default() },
             ..Resource::default()
         };
         let made = Api::<Resource>::all(client.clone())
             .create(&PostParams::default(), &wanted)
             .await
             .map_err(HarnessError::kube(format!("create namespace {prefix}-…")))?;
-        Ok(Self {
-            client: client.clone(),
-            name: made.metadata.name.unwrap_or_default(),
-        })
+        Ok(Self { client: client.clone(), name: made.metadata.name.unwrap_or_default() })
     }
 
     /// Its name.

@@ -43,13 +43,8 @@ impl Process {
             .append(true)
             .open(&log)
             .map_err(HarnessError::io(format!("open {}", log.display())))?;
-        let log_start = output
-            .metadata()
-            .map_err(HarnessError::io(format!("examine {}", log.display())))?
-            .len();
-        let errors = output
-            .try_clone()
-            .map_err(HarnessError::io(format!("open {}", log.display())))?;
+        let log_start = output.metadata().map_err(HarnessError::io(format!("examine {}", log.display())))?.len();
+        let errors = output.try_clone().map_err(HarnessError::io(format!("open {}", log.display())))?;
         // Of this start alone, so that no earlier one's number is read.
         let pid_file = log.with_extension(format!("{:x}.pid", tools::random()));
 
@@ -80,13 +75,7 @@ impl Process {
             .stderr(errors)
             .spawn()
             .map_err(HarnessError::io(format!("start a guard for {name}")))?;
-        let mut process = Self {
-            name,
-            guard,
-            pid: 0,
-            log,
-            log_start,
-        };
+        let mut process = Self { name, guard, pid: 0, log, log_start };
         process.pid = process.read_pid(&pid_file)?;
         Ok(process)
     }
@@ -95,10 +84,7 @@ impl Process {
     fn read_pid(&mut self, file: &Path) -> Result<u32, HarnessError> {
         loop {
             let ended = self.ended()?;
-            if let Some(pid) = fs::read_to_string(file)
-                .ok()
-                .and_then(|text| text.trim().parse().ok())
-            {
+            if let Some(pid) = fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok()) {
                 let _ = fs::remove_file(file);
                 return Ok(pid);
             }
@@ -195,11 +181,7 @@ impl Process {
                 return Ok(status);
             }
             if Instant::now() > deadline {
-                return Err(HarnessError::TimedOut {
-                    what: format!("{} ends", self.name),
-                    timeout,
-                    last: self.tail(),
-                });
+                return Err(HarnessError::TimedOut { what: format!("{} ends", self.name), timeout, last: self.tail() });
             }
             thread::sleep(PAUSE);
         }
@@ -247,20 +229,13 @@ impl Process {
 
     /// The exit status, once there is one. The guard ends with its program's.
     fn ended(&mut self) -> Result<Option<i32>, HarnessError> {
-        let status = self
-            .guard
-            .try_wait()
-            .map_err(HarnessError::io(format!("wait for {}", self.name)))?;
+        let status = self.guard.try_wait().map_err(HarnessError::io(format!("wait for {}", self.name)))?;
         // A guard that was killed has no code; its program was killed by the kernel then.
         Ok(status.map(|status| status.code().unwrap_or(137)))
     }
 
     fn ended_error(&self, status: i32) -> HarnessError {
-        HarnessError::Ended {
-            name: self.name.clone(),
-            status,
-            log: self.tail(),
-        }
+        HarnessError::Ended { name: self.name.clone(), status, log: self.tail() }
     }
 
     /// The last twenty lines of the log.

@@ -31,17 +31,9 @@ pub fn capf_binary() -> PathBuf {
     }
     // target/debug/deps/some-test, target/debug/examples/demo
     let own = env::current_exe().unwrap_or_default();
-    own.ancestors()
-        .skip(1)
-        .take(2)
-        .map(|folder| folder.join("capf"))
-        .find(|program| program.is_file())
-        .unwrap_or_else(|| {
-            panic!(
-                "cannot find the program capf beside {}: run `cargo build` first, or set CAPF_BIN",
-                own.display()
-            )
-        })
+    own.ancestors().skip(1).take(2).map(|folder| folder.join("capf")).find(|program| program.is_file()).unwrap_or_else(
+        || panic!("cannot find the program capf beside {}: run `cargo build` first, or set CAPF_BIN", own.display()),
+    )
 }
 
 /// A TCP port on 127.0.0.1 that nobody listens on. Not reserved: somebody may be faster, though hardly.
@@ -77,9 +69,7 @@ pub(super) fn supervisor() -> Result<PathBuf, HarnessError> {
 
 /// Runs a build script the first time, and again only after it failed.
 fn once(cell: &Mutex<Option<PathBuf>>, script: &str) -> Result<PathBuf, HarnessError> {
-    let mut known = cell
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut known = cell.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if let Some(path) = &*known {
         return Ok(path.clone());
     }
@@ -97,10 +87,7 @@ fn build(script: &str) -> Result<PathBuf, HarnessError> {
         .output()
         .map_err(HarnessError::io(format!("run {script}")))?;
     if !output.status.success() {
-        return Err(HarnessError::Build {
-            script: script.to_owned(),
-            status: output.status.to_string(),
-        });
+        return Err(HarnessError::Build { script: script.to_owned(), status: output.status.to_string() });
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().into())
 }

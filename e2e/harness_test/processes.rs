@@ -11,16 +11,9 @@ use super::{
 #[tokio::test]
 async fn what_is_awaited_in_vain_is_reported_with_what_was_seen() {
     let short = Duration::from_millis(100);
-    let error = eventually("pigs fly", short, || async { Err::<(), _>("they walk") })
-        .await
-        .unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "pigs fly: not within 100ms; last seen: they walk"
-    );
-    let error = eventually("it answers", short, std::future::pending::<bool>)
-        .await
-        .unwrap_err();
+    let error = eventually("pigs fly", short, || async { Err::<(), _>("they walk") }).await.unwrap_err();
+    assert_eq!(error.to_string(), "pigs fly: not within 100ms; last seen: they walk");
+    let error = eventually("it answers", short, std::future::pending::<bool>).await.unwrap_err();
     assert!(error.to_string().contains("never came back"), "{error}");
 }
 
@@ -30,17 +23,11 @@ fn a_process_is_heard_stopped_continued_and_ended() {
     let log = folder.path().join("echo.log");
     let mut command = Command::new("sh");
     command
-        .args([
-            "-c",
-            "trap 'echo leaving; exit 3' TERM; echo hello $NAME; pwd; while :; do sleep 0.01; done",
-        ])
+        .args(["-c", "trap 'echo leaving; exit 3' TERM; echo hello $NAME; pwd; while :; do sleep 0.01; done"])
         .env("NAME", "phone")
         .current_dir("/");
     let mut process = Process::start(&command, &log).unwrap();
-    assert_eq!(
-        process.wait_for_log("hello", PATIENCE).unwrap(),
-        "hello phone"
-    );
+    assert_eq!(process.wait_for_log("hello", PATIENCE).unwrap(), "hello phone");
     assert_eq!(process.wait_for_log("/", PATIENCE).unwrap(), "/");
     process.stop().unwrap();
     assert!(process.is_running());
@@ -79,25 +66,14 @@ async fn a_dropped_process_and_what_it_started_are_gone() {
 #[test]
 fn a_program_that_does_not_exist_or_ends_early_is_reported_with_its_log() {
     let folder = tempfile::tempdir().unwrap();
-    let error = Process::start(
-        &Command::new("/no/such/program"),
-        folder.path().join("none.log"),
-    )
-    .err()
-    .unwrap();
+    let error = Process::start(&Command::new("/no/such/program"), folder.path().join("none.log")).err().unwrap();
     let text = error.to_string();
-    assert!(
-        matches!(error, HarnessError::Ended { status: 127, .. }),
-        "{text}"
-    );
+    assert!(matches!(error, HarnessError::Ended { status: 127, .. }), "{text}");
     assert!(text.contains("/no/such/program"), "{text}");
 
     let mut command = Command::new("sh");
     command.args(["-c", "echo no configuration >&2; exit 4"]);
     let mut process = Process::start(&command, folder.path().join("early.log")).unwrap();
     let error = process.wait_for_log("ready", PATIENCE).unwrap_err();
-    assert!(
-        matches!(&error, HarnessError::Ended { status: 4, log, .. } if log == "no configuration"),
-        "{error}"
-    );
+    assert!(matches!(&error, HarnessError::Ended { status: 4, log, .. } if log == "no configuration"), "{error}");
 }

@@ -280,7 +280,9 @@ pub fn install_crds(plane: &ControlPlane) {
         let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
         plane.kubectl(&["apply", "--server-side", "-f", crds]).unwrap();
         plane.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", crds]).unwrap();
-        plane.kubectl(&["apply", "-f", concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/rbac.yaml"), "--dry-run=client"]).unwrap();
+        plane
+            .kubectl(&["apply", "-f", concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/rbac.yaml"), "--dry-run=client"])
+            .unwrap();
     });
 }
 

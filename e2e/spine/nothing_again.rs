@@ -23,17 +23,15 @@ fn fleet(settings: &str) -> String {
 async fn record(product: &Product) -> BTreeMap<String, (String, String)> {
     let operations = product.operations().await;
     let serial = |o: &capf::api::CertificateOperation| Some(o.status.clone()?.certificate?.summary.serial_number);
-    operations
-        .iter()
-        .map(|o| (o.name_any(), (o.resource_version().unwrap(), serial(o).unwrap_or_default())))
-        .collect()
+    operations.iter().map(|o| (o.name_any(), (o.resource_version().unwrap(), serial(o).unwrap_or_default()))).collect()
 }
 
 /// Waits until the controller has acted on the newest spec of every phone.
 async fn acted_on(product: &Product) {
     eventually("every phone's newest spec is acted on", PATIENCE, || async {
         let phones: Vec<capf::api::Phone> = product.api().list(&Default::default()).await.unwrap().items;
-        let behind = phones.iter().filter(|p| p.status.as_ref().map(|s| s.observed_generation) != p.metadata.generation);
+        let behind =
+            phones.iter().filter(|p| p.status.as_ref().map(|s| s.observed_generation) != p.metadata.generation);
         let behind: Vec<_> = behind.map(kube::ResourceExt::name_any).collect();
         if phones.len() == FLEET && behind.is_empty() { Ok(()) } else { Err(format!("{behind:?}")) }
     })
@@ -67,7 +65,8 @@ async fn nothing_is_issued_again_whatever_is_applied_restarted_or_upgraded() {
     acted_on(&product).await;
     same(record(&product).await, "a restart of the controller");
 
-    let defaults = r#"{"spec":{"phoneDefaults":{"keySize":4096},"operationExpiresInDays":3,"certificateValidityYears":1}}"#;
+    let defaults =
+        r#"{"spec":{"phoneDefaults":{"keySize":4096},"operationExpiresInDays":3,"certificateValidityYears":1}}"#;
     product.kubectl(&["patch", "capf/main", "--type=merge", "-p", defaults]);
     acted_on(&product).await;
     same(record(&product).await, "changed proxy defaults");

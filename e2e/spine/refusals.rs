@@ -71,10 +71,16 @@ const PROXIES: &[(&str, &str)] = &[
 const OPERATIONS: &[(&str, &str)] = &[
     ("certificateOperation: InstallUpgrade, authenticationMode: ByNullString, requestedBy: Person", "spec.phoneRef"),
     ("phoneRef: {name: x}, authenticationMode: ByNullString, requestedBy: Person", "spec.certificateOperation"),
-    ("phoneRef: {name: x}, certificateOperation: NoPendingOperation, authenticationMode: ByNullString, requestedBy: Person", "certificateOperation"),
+    (
+        "phoneRef: {name: x}, certificateOperation: NoPendingOperation, authenticationMode: ByNullString, requestedBy: Person",
+        "certificateOperation",
+    ),
     ("phoneRef: {name: x}, certificateOperation: InstallUpgrade, requestedBy: Person", "spec.authenticationMode"),
     ("phoneRef: {name: x}, certificateOperation: InstallUpgrade, authenticationMode: ByNullString", "spec.requestedBy"),
-    ("phoneRef: {name: x}, certificateOperation: InstallUpgrade, authenticationMode: ByNullString, requestedBy: Nobody", "spec.requestedBy"),
+    (
+        "phoneRef: {name: x}, certificateOperation: InstallUpgrade, authenticationMode: ByNullString, requestedBy: Nobody",
+        "spec.requestedBy",
+    ),
 ];
 
 fn refusal(product: &Product, manifest: &str) -> String {
@@ -95,8 +101,7 @@ async fn malformed_manifests_are_refused_by_the_api_server_with_the_fields_name_
     product.operation_status("sep0000000c0001", "Install/Upgrade pending").await;
     for (settings, field) in PHONES {
         let base = ["deviceName: SEP0000000C0002", "proxyRef: {name: main}"];
-        let kept: Vec<&str> =
-            base.into_iter().filter(|b| !settings.contains(b.split(':').next().unwrap())).collect();
+        let kept: Vec<&str> = base.into_iter().filter(|b| !settings.contains(b.split(':').next().unwrap())).collect();
         let spec = kept.into_iter().chain([*settings]).collect::<Vec<_>>().join(", ");
         let manifest = format!(
             "apiVersion: capf.dev/v1alpha1\nkind: Phone\nmetadata: {{name: sep0000000c0002}}\nspec: {{{spec}}}\n"

@@ -62,7 +62,11 @@ async fn a_planted_string_and_the_keys_are_found_nowhere_outside_their_secrets()
     for (what, needle) in &needles {
         for (place, haystack) in [("resources", &resources), ("logs", &logs), ("report", &report)] {
             let at = haystack.find(needle.as_str());
-            assert!(at.is_none(), "{what} stands in the {place}: {:?}", at.map(|at| &haystack[at.saturating_sub(200)..at]));
+            assert!(
+                at.is_none(),
+                "{what} stands in the {place}: {:?}",
+                at.map(|at| &haystack[at.saturating_sub(200)..at])
+            );
         }
     }
 }
@@ -117,7 +121,8 @@ async fn every_issued_certificate_is_verified_by_openssl_and_has_the_profile() {
     let name = service.0.trim_end_matches(".0");
     assert!(name.starts_with("CAPF-") && name.len() == 13, "{name}");
     let openssl = |args: &[&str]| {
-        let output = Command::new("openssl").args(args).output().expect("the program openssl: install the package openssl");
+        let output =
+            Command::new("openssl").args(args).output().expect("the program openssl: install the package openssl");
         assert!(output.status.success(), "openssl {args:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
     };

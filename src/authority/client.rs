@@ -26,8 +26,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::bundle::Bundle;
 use super::questions::{
-    Authority, COMPLETE, CompleteAnswer, CompleteRequest, ISSUE, IssueAnswer, IssueRequest,
-    MAX_BODY, OPEN, OpenAnswer, OpenRequest, SERVER_NAME, Unavailable,
+    Authority, COMPLETE, CompleteAnswer, CompleteRequest, ISSUE, IssueAnswer, IssueRequest, MAX_BODY, OPEN, OpenAnswer,
+    OpenRequest, SERVER_NAME, Unavailable,
 };
 use crate::tls::{TlsError, certificates, crypto_provider, private_key, roots};
 
@@ -55,10 +55,7 @@ pub struct Patience {
 impl Default for Patience {
     /// 6 s and 2 s: what fits into the 8 s that known phones wait.
     fn default() -> Self {
-        Self {
-            question: Duration::from_secs(6),
-            attempt: Duration::from_secs(2),
-        }
+        Self { question: Duration::from_secs(6), attempt: Duration::from_secs(2) }
     }
 }
 
@@ -72,9 +69,7 @@ pub enum ClientError {
     #[error("reading the controllers of endpoint.json: there are none; export the bundle anew")]
     NoController,
     /// An address is not `host:port`.
-    #[error(
-        "reading the controller address {address:?} of endpoint.json: it is not host:port; export the bundle anew"
-    )]
+    #[error("reading the controller address {address:?} of endpoint.json: it is not host:port; export the bundle anew")]
     Address {
         /// The address.
         address: String,
@@ -143,26 +138,13 @@ impl RemoteAuthority {
         let connector = connector(bundle, patience)?;
         let mut builder = Client::builder(TokioExecutor::new());
         // Retries are ours: hyper's own would go to the same address.
-        builder
-            .retry_canceled_requests(false)
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(KEEP_IDLE);
+        builder.retry_canceled_requests(false).pool_timer(TokioTimer::new()).pool_idle_timeout(KEEP_IDLE);
         let pooled = builder.build(connector.clone());
         let fresh = builder.pool_max_idle_per_host(0).build(connector);
-        Ok(Self {
-            controllers,
-            favourite: AtomicUsize::new(0),
-            pooled,
-            fresh,
-            patience,
-        })
+        Ok(Self { controllers, favourite: AtomicUsize::new(0), pooled, fresh, patience })
     }
 
-    async fn ask<Q: Serialize, A: DeserializeOwned>(
-        &self,
-        path: Path,
-        question: &Q,
-    ) -> Result<A, Unavailable> {
+    async fn ask<Q: Serialize, A: DeserializeOwned>(&self, path: Path, question: &Q) -> Result<A, Unavailable> {
         let mut body = Zeroizing::new(Vec::with_capacity(REQUEST_ROOM));
         serde_json::to_writer(&mut *body, question)
             .map_err(|error| Unavailable(format!("writing the question: {error}")))?;
@@ -172,11 +154,7 @@ impl RemoteAuthority {
         Box::pin(self.try_in_turn(path, body)).await
     }
 
-    async fn try_in_turn<A: DeserializeOwned>(
-        &self,
-        path: Path,
-        body: Bytes,
-    ) -> Result<A, Unavailable> {
+    async fn try_in_turn<A: DeserializeOwned>(&self, path: Path, body: Bytes) -> Result<A, Unavailable> {
         let deadline = Instant::now() + self.patience.question;
         let first = self.favourite.load(Ordering::Relaxed);
         let mut pause = FIRST_PAUSE;
@@ -184,11 +162,7 @@ impl RemoteAuthority {
         loop {
             let index = first.wrapping_add(attempt) % self.controllers.len();
             let controller = &self.controllers[index];
-            let client = if attempt == 0 {
-                &self.pooled
-            } else {
-                &self.fresh
-            };
+            let client = if attempt == 0 { &self.pooled } else { &self.fresh };
             let end = deadline.min(Instant::now() + self.patience.attempt);
             let outcome = timeout_at(end, exchange(client, controller.uri(path), body.clone()));
             let failure = match outcome.await {
@@ -227,9 +201,7 @@ impl Authority for RemoteAuthority {
 
 impl Controller {
     fn parse(address: &str) -> Result<Self, ClientError> {
-        let wrong = || ClientError::Address {
-            address: address.to_owned(),
-        };
+        let wrong = || ClientError::Address { address: address.to_owned() };
         let authority: hyper::http::uri::Authority = address.parse().map_err(|_| wrong())?;
         if authority.port().is_none() || address.contains('@') {
             return Err(wrong());
@@ -242,12 +214,7 @@ impl Controller {
                 .build()
                 .map_err(|_| wrong())
         };
-        Ok(Self {
-            address: address.to_owned(),
-            open: uri(OPEN)?,
-            issue: uri(ISSUE)?,
-            complete: uri(COMPLETE)?,
-        })
+        Ok(Self { address: address.to_owned(), open: uri(OPEN)?, issue: uri(ISSUE)?, complete: uri(COMPLETE)? })
     }
 
     fn uri(&self, path: Path) -> Uri {
@@ -271,24 +238,15 @@ impl Path {
 
 impl Failure {
     fn passing(cause: impl Into<String>) -> Self {
-        Self {
-            cause: cause.into(),
-            passing: true,
-        }
+        Self { cause: cause.into(), passing: true }
     }
 }
 
 /// TLS 1.3 only: both ends are ours. The name is fixed, whatever the address, so that controllers may be reached through any
 /// name, address or forwarder without a certificate that lists it.
-fn connector(
-    bundle: &Bundle,
-    patience: Patience,
-) -> Result<HttpsConnector<HttpConnector>, ClientError> {
+fn connector(bundle: &Bundle, patience: Patience) -> Result<HttpsConnector<HttpConnector>, ClientError> {
     let unusable = TlsError::unusable;
-    let trusted = roots(
-        &bundle.controller_ca,
-        "controller CA of the endpoint bundle",
-    )?;
+    let trusted = roots(&bundle.controller_ca, "controller CA of the endpoint bundle")?;
     let object = "client certificate of the endpoint bundle";
     let chain = certificates(&bundle.client_certificate, object)?;
     let key = private_key(&bundle.client_key, "client key of the endpoint bundle")?;
@@ -313,55 +271,38 @@ fn connector(
 }
 
 /// One try: one request and its answer.
-async fn exchange<A: DeserializeOwned>(
-    client: &HttpClient,
-    uri: Uri,
-    body: Bytes,
-) -> Result<A, Failure> {
+async fn exchange<A: DeserializeOwned>(client: &HttpClient, uri: Uri, body: Bytes) -> Result<A, Failure> {
     let request = Request::builder()
         .method(Method::POST)
         .uri(uri)
         .header(CONTENT_TYPE, "application/json")
         .body(Full::new(body))
         .map_err(|error| Failure::passing(chain(&error)))?;
-    let response = client
-        .request(request)
-        .await
-        .map_err(|error| Failure::passing(chain(&error)))?;
+    let response = client.request(request).await.map_err(|error| Failure::passing(chain(&error)))?;
     let status = response.status();
     if status != StatusCode::OK {
-        return Err(Failure {
-            cause: format!("it answered {status}"),
-            passing: is_passing(status),
-        });
+        return Err(Failure { cause: format!("it answered {status}"), passing: is_passing(status) });
     }
     let body = read(response).await?;
     // The error of serde_json may quote what it read, and an answer holds tickets: only the place is told.
     serde_json::from_slice(&body).map_err(|error| {
         let (line, column) = (error.line(), error.column());
-        Failure::passing(format!(
-            "its answer is not understood from line {line}, column {column} on"
-        ))
+        Failure::passing(format!("its answer is not understood from line {line}, column {column} on"))
     })
 }
 
 async fn read(response: Response<Incoming>) -> Result<Bytes, Failure> {
     match Limited::new(response.into_body(), MAX_BODY).collect().await {
         Ok(body) => Ok(body.to_bytes()),
-        Err(error) => Err(Failure::passing(format!(
-            "reading its answer of {MAX_BODY} octets at most: {}",
-            chain(error.as_ref())
-        ))),
+        Err(error) => {
+            Err(Failure::passing(format!("reading its answer of {MAX_BODY} octets at most: {}", chain(error.as_ref()))))
+        }
     }
 }
 
 /// Whether a status other than 200 may be another one soon: not when it is about the question itself.
 fn is_passing(status: StatusCode) -> bool {
-    !status.is_client_error()
-        || matches!(
-            status,
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
-        )
+    !status.is_client_error() || matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
 }
 
 /// An error with its causes; those of the HTTP client say nothing without.
@@ -386,13 +327,7 @@ mod tests {
     fn an_address_without_a_port_is_refused() {
         assert!(Controller::parse("controller.capf.svc:8443").is_ok());
         assert!(Controller::parse("[2001:db8::1]:8443").is_ok());
-        for wrong in [
-            "controller",
-            "",
-            "a b:1",
-            "https://controller:1",
-            "u@controller:1",
-        ] {
+        for wrong in ["controller", "", "a b:1", "https://controller:1", "u@controller:1"] {
             assert!(Controller::parse(wrong).is_err(), "{wrong}");
         }
     }

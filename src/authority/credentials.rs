@@ -70,10 +70,10 @@ impl Credentials {
             return Err(CredentialsError::Unusable { object: key.clone(), problem });
         }
         let data = secret.data.unwrap_or_default();
-        let part = |name: &str| text(&data, name).ok_or_else(|| CredentialsError::Unusable {
-            object: key.clone(),
-            problem: format!("has no {name}"),
-        });
+        let part = |name: &str| {
+            text(&data, name)
+                .ok_or_else(|| CredentialsError::Unusable { object: key.clone(), problem: format!("has no {name}") })
+        };
         let ca_pem = part(CA_CERTIFICATE)?.expose_secret().to_owned();
         Ok(Self {
             ca: ControllerCa::from_pem(&ca_pem, &part(CA_KEY)?)?,

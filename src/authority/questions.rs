@@ -185,10 +185,7 @@ pub trait Authority: Send + Sync + 'static {
     /// *Issue*.
     fn issue(&self, request: IssueRequest) -> impl Future<Output = Result<IssueAnswer, Unavailable>> + Send;
     /// *Complete*.
-    fn complete(
-        &self,
-        request: CompleteRequest,
-    ) -> impl Future<Output = Result<CompleteAnswer, Unavailable>> + Send;
+    fn complete(&self, request: CompleteRequest) -> impl Future<Output = Result<CompleteAnswer, Unavailable>> + Send;
 }
 
 impl fmt::Display for OpenAnswer {

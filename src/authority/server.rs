@@ -113,7 +113,9 @@ pub async fn serve(
     let (tracker, places) = (TaskTracker::new(), Arc::new(Semaphore::new(CONNECTIONS)));
     loop {
         let until_renewal = renew_at(&facts).duration_since(crate::clock::now());
-        let until_renewal = Duration::try_from(until_renewal).unwrap_or_default().clamp(Duration::from_secs(1), Duration::from_secs(3600));
+        let until_renewal = Duration::try_from(until_renewal)
+            .unwrap_or_default()
+            .clamp(Duration::from_secs(1), Duration::from_secs(3600));
         tokio::select! {
             () = stop.cancelled() => break,
             () = tokio::time::sleep(until_renewal) => {
@@ -141,7 +143,13 @@ pub async fn serve(
     Ok(())
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, routes: Router, stop: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    acceptor: TlsAcceptor,
+    routes: Router,
+    stop: CancellationToken,
+) {
     // A question and its answer are one small write each; waiting for more costs 40 ms.
     let _ = stream.set_nodelay(true);
     let tls = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
@@ -176,7 +184,9 @@ type Answer<T> = Result<Json<T>, (StatusCode, String)>;
 
 /// Answers a question in a task of its own: an endpoint that gave up waiting does not cut off a write half way, and
 /// when it asks again it finds the work done or joins the wait for it.
-async fn answer<T: Send + 'static>(question: impl Future<Output = Result<T, Unavailable>> + Send + 'static) -> Answer<T> {
+async fn answer<T: Send + 'static>(
+    question: impl Future<Output = Result<T, Unavailable>> + Send + 'static,
+) -> Answer<T> {
     let bounded = tokio::time::timeout(QUESTION, question);
     let answered = match tokio::spawn(bounded).await {
         Ok(Ok(answered)) => answered,

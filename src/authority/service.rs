@@ -100,10 +100,8 @@ impl Service {
                 let operation = ObjectKey::of(armed.as_ref());
                 let lock = self.lock(&operation);
                 let _one_at_a_time = lock.lock().await;
-                let checked = self
-                    .strings
-                    .check(self, &proxy, &view, &operation, &secret, (request.session_id, &digits.0))
-                    .await;
+                let checked =
+                    self.strings.check(self, &proxy, &view, &operation, &secret, (request.session_id, &digits.0)).await;
                 match checked? {
                     StringCheck::Right { spent } => spent,
                     StringCheck::Refused(reason) => return Ok(OpenAnswer::Refused { reason }),

@@ -68,7 +68,8 @@ pub(crate) async fn read_string(store: &Store, key: &ObjectKey) -> Result<Authen
         Err(error) => return Err(StringError::Unavailable(error.to_string())),
     };
     if secret.type_.as_deref() != Some(AUTHENTICATION_STRING_TYPE) {
-        let why = format!("Secret {} is not of type {AUTHENTICATION_STRING_TYPE}; make it anew with that type", key.name);
+        let why =
+            format!("Secret {} is not of type {AUTHENTICATION_STRING_TYPE}; make it anew with that type", key.name);
         return Err(malformed(why));
     }
     let digits = text(&secret.data.unwrap_or_default(), AUTHENTICATION_STRING_KEY)
@@ -114,9 +115,10 @@ impl Strings {
         }
         let owed = self.state().owed.get(&uid).cloned();
         if let Some((session, spent_string)) = owed
-            && let Some(over) = self.spend(service, operation, &uid, limit, session, spent_string).await? {
-                return Ok(StringCheck::Refused(over));
-            }
+            && let Some(over) = self.spend(service, operation, &uid, limit, session, spent_string).await?
+        {
+            return Ok(StringCheck::Refused(over));
+        }
         let key = ObjectKey::new(&operation.namespace, secret);
         let string = match read_string(&self.store, &key).await {
             Ok(string) => string,

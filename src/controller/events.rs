@@ -46,7 +46,8 @@ impl Reporter {
         operations: &[Arc<CertificateOperation>],
     ) {
         let status = phone.status.clone().unwrap_or_default();
-        let failed = |s: &PhoneStatus| s.operation.as_ref().filter(|o| o.phase == Phase::Failed).map(|o| o.name.clone());
+        let failed =
+            |s: &PhoneStatus| s.operation.as_ref().filter(|o| o.phase == Phase::Failed).map(|o| o.name.clone());
         if let Some(operation) = failed(&status).filter(|name| before.and_then(failed).as_ref() != Some(name)) {
             let ended = operations.iter().find(|o| o.metadata.name.as_ref() == Some(&operation));
             let ended = ended.map(|o| o.status_or_default()).unwrap_or_default();
@@ -65,7 +66,12 @@ impl Reporter {
         }
     }
 
-    async fn newly_stalled<K: Resource<DynamicType = ()>>(&self, object: &K, after: &[Condition], before: &[Condition]) {
+    async fn newly_stalled<K: Resource<DynamicType = ()>>(
+        &self,
+        object: &K,
+        after: &[Condition],
+        before: &[Condition],
+    ) {
         if let Some(condition) = newly(ConditionType::Stalled, after, before) {
             self.warn(object, &condition.reason, &condition.message).await;
         }

@@ -70,9 +70,10 @@ impl Candidate {
         }
         leads.send_if_modified(|led| std::mem::replace(led, false));
         if self.leads_until.is_some()
-            && let Err(error) = self.let_go().await {
-                tracing::info!(%error, "letting the lease go");
-            }
+            && let Err(error) = self.let_go().await
+        {
+            tracing::info!(%error, "letting the lease go");
+        }
     }
 
     /// One look at the Lease, and a write if it is ours or free. Whether this replica leads by it.

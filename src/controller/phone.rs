@@ -15,8 +15,8 @@ use super::events::Reporter;
 use super::store::{CallError, Cause, Store};
 use super::world::{ObjectKey, PhoneView, World};
 use crate::api::{
-    AUTHENTICATION_STRING_KEY, AUTHENTICATION_STRING_TYPE, CertificateOperation, CertificateOperationSpec,
-    PROXY_LABEL, Phone, PhoneStatus, Reason,
+    AUTHENTICATION_STRING_KEY, AUTHENTICATION_STRING_TYPE, CertificateOperation, CertificateOperationSpec, PROXY_LABEL,
+    Phone, PhoneStatus, Reason,
 };
 use crate::authority::credentials::Credentials;
 use crate::authority::strings::{StringError, is_spent, read_string};
@@ -151,7 +151,10 @@ impl Phones {
         let owners = made.metadata.owner_references.iter().flatten();
         if !owners.into_iter().any(|owner| Some(&owner.uid) == phone.metadata.uid.as_ref()) {
             // Deterministic names make this somebody's deliberate doing; the phone cannot be served beside it.
-            let why = format!("CertificateOperation {} exists and is not of this phone", made.metadata.name.unwrap_or_default());
+            let why = format!(
+                "CertificateOperation {} exists and is not of this phone",
+                made.metadata.name.unwrap_or_default()
+            );
             return Err(PhoneError::String(why));
         }
         self.world.learn(&made);

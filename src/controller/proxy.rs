@@ -97,9 +97,10 @@ impl Proxies {
             let before = written.status.replace(next);
             let recorded = self.store.replace_status(&written).await;
             if recorded.as_ref().is_err_and(|e| matches!(e.cause, Cause::Conflict | Cause::Invalid(_)))
-                && let Some(fresh) = self.store.get::<CertificateAuthorityProxy>(key).await? {
-                    self.world.learn(&fresh);
-                }
+                && let Some(fresh) = self.store.get::<CertificateAuthorityProxy>(key).await?
+            {
+                self.world.learn(&fresh);
+            }
             self.world.learn(&recorded?);
             self.reporter.proxy_changed(&written, &before.unwrap_or_default().conditions).await;
         }
@@ -202,7 +203,10 @@ impl Proxies {
     ) -> Result<Timestamp, Hindrance> {
         let name = ObjectKey::new(&key.namespace, endpoint_secret(&key.name));
         let before = self.store.get::<Secret>(&name).await?;
-        if before.as_ref().is_some_and(|s| s.type_.as_deref() != Some(ENDPOINT_SECRET_TYPE) || !labelled(&s.metadata, key)) {
+        if before
+            .as_ref()
+            .is_some_and(|s| s.type_.as_deref() != Some(ENDPOINT_SECRET_TYPE) || !labelled(&s.metadata, key))
+        {
             return Err(name_taken("Secret", &name.name).into());
         }
         let now = crate::clock::now();
@@ -306,12 +310,12 @@ fn look(role: OwnKeyRole, secret: Option<&Secret>) -> (Found<OwnPairFacts>, Opti
     let certificate = certificate.expose_secret().to_owned();
     let checked = match role {
         // The whole pair is looked at where that is cheap; a service key that does not fit shows at the endpoint.
-        OwnKeyRole::Issuer => {
-            OwnIssuer::from_pem(&certificate, &private_key).map(|i| i.certificate().facts().clone()).map_err(|e| e.to_string())
-        }
-        OwnKeyRole::Service => from_pem(&certificate)
-            .and_then(|der| CertificateFacts::from_der(&der))
+        OwnKeyRole::Issuer => OwnIssuer::from_pem(&certificate, &private_key)
+            .map(|i| i.certificate().facts().clone())
             .map_err(|e| e.to_string()),
+        OwnKeyRole::Service => {
+            from_pem(&certificate).and_then(|der| CertificateFacts::from_der(&der)).map_err(|e| e.to_string())
+        }
     };
     let facts = match checked {
         Ok(facts) => facts,
@@ -337,10 +341,16 @@ async fn make(
         let subject = subject.clone();
         let generate = move || -> Result<OwnPair, IssueError> {
             match (role, issuer_not_after) {
-                (OwnKeyRole::Service, Some(issuer_not_after)) => {
-                    generate_service(&ServiceRequest { subject: &subject, key, years: OWN_YEARS, issuer_not_after, now })
+                (OwnKeyRole::Service, Some(issuer_not_after)) => generate_service(&ServiceRequest {
+                    subject: &subject,
+                    key,
+                    years: OWN_YEARS,
+                    issuer_not_after,
+                    now,
+                }),
+                _ => {
+                    generate_issuer(&IssuerRequest { common_name: None, subject: &subject, key, years: OWN_YEARS, now })
                 }
-                _ => generate_issuer(&IssuerRequest { common_name: None, subject: &subject, key, years: OWN_YEARS, now }),
             }
         };
         let (reason, why) = match tokio::time::timeout(minutes, tokio::task::spawn_blocking(generate)).await {

@@ -231,7 +231,8 @@ impl Loops {
         };
         match done {
             Ok(wake) => {
-                let pause = wake.map(|at| Duration::try_from(at.duration_since(crate::clock::now())).unwrap_or_default());
+                let pause =
+                    wake.map(|at| Duration::try_from(at.duration_since(crate::clock::now())).unwrap_or_default());
                 queue.done(key, pause.map(|pause| pause.min(LONGEST_SLEEP)));
             }
             Err(error) => {

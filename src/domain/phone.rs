@@ -111,7 +111,11 @@ pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Step {
         let Some(deadline) = operation.completes_by() else { continue };
         // Nothing is issued after the deadline; what was delivered before it may still be answered for.
         if deadline.max(delivered_by(operation).unwrap_or(deadline)) <= now {
-            return end(operation, Reason::Expired, format!("not completed by {deadline}; set a new revision to run again"));
+            return end(
+                operation,
+                Reason::Expired,
+                format!("not completed by {deadline}; set a new revision to run again"),
+            );
         }
     }
     let ends = |o: &CertificateOperation| Some(o.completes_by()?.max(delivered_by(o).unwrap_or(Timestamp::MIN)));
@@ -148,7 +152,9 @@ pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Step {
     let looks_again = match &verdict {
         // Secrets are not watched.
         Verdict::Stalled(reason, _) if !of_a_string.contains(reason) => None,
-        Verdict::Waiting(..) | Verdict::Stalled(..) => status.conditions.iter().find(|c| c.type_ == ConditionType::Ready),
+        Verdict::Waiting(..) | Verdict::Stalled(..) => {
+            status.conditions.iter().find(|c| c.type_ == ConditionType::Ready)
+        }
         _ => None,
     };
     let since = [looks_again.map(|ready| ready.last_transition_time), waits_since].into_iter().flatten().max();
@@ -175,8 +181,7 @@ fn wanted_run(phone: &Phone, status: &PhoneStatus, written: &Written, armed: Opt
         !o.phase().is_terminal() || o.status.as_ref().and_then(|s| s.reason) == Some(Reason::Superseded)
     };
     let in_another_way =
-        pending.is_some() && armed.is_none_or(replaceable)
-        && written.asks_in_another_way_than(handled);
+        pending.is_some() && armed.is_none_or(replaceable) && written.asks_in_another_way_than(handled);
     // Named as pending, and nowhere to be found: somebody deleted it, or a backup did not hold it.
     let lost = pending.is_some() && armed.is_none() && phone.metadata.deletion_timestamp.is_none();
     if another || in_another_way || lost { Wanted::Run } else { Wanted::Nothing }
@@ -201,7 +206,8 @@ fn start<'a>(
     let existing = find(observed.operations, &name).filter(|o| o.spec.requested_by == RequestedBy::Phone);
     if existing.is_none() {
         let Some(proxy) = observed.proxy else {
-            let message = format!("there is no CertificateAuthorityProxy {} in this namespace", phone.spec.proxy_ref.name);
+            let message =
+                format!("there is no CertificateAuthorityProxy {} in this namespace", phone.spec.proxy_ref.name);
             return Start::Not(Verdict::Waiting("ProxyNotFound", message));
         };
         if proxy.spec.suspend {
@@ -258,7 +264,9 @@ fn resolve(
     }
     let key_type = written.key_type.or(defaults.key_type);
     // A size belongs to its type: a default size is not lent to a phone that chose another type.
-    let key_size = written.key_size.or(defaults.key_size.filter(|_| written.key_type.is_none_or(|t| Some(t) == defaults.key_type)));
+    let key_size = written
+        .key_size
+        .or(defaults.key_size.filter(|_| written.key_type.is_none_or(|t| Some(t) == defaults.key_type)));
     crate::api::resolve_key(key_type, key_size).map_err(|error| (Reason::PolicyDenied, error.to_string()))?;
     Ok(CertificateOperationSpec {
         phone_ref: crate::api::ObjectReference { name: phone.metadata.name.clone().unwrap_or_default() },
@@ -294,9 +302,8 @@ fn applied_by_a_person<'a>(
     now: Timestamp,
 ) -> Result<(Option<&'a Arc<CertificateOperation>>, Option<Timestamp>), Box<Step>> {
     let age = |o: &CertificateOperation| (o.metadata.creation_timestamp.clone().map(|t| t.0), o.metadata.name.clone());
-    let others = || {
-        observed.operations.iter().filter(|o| !o.phase().is_terminal() && target.is_none_or(|t| !Arc::ptr_eq(t, o)))
-    };
+    let others =
+        || observed.operations.iter().filter(|o| !o.phase().is_terminal() && target.is_none_or(|t| !Arc::ptr_eq(t, o)));
     let applied = others().filter(|o| o.spec.requested_by != RequestedBy::Phone);
     let newest = applied.max_by_key(|o| age(o)).filter(|o| target.is_none_or(|t| age(t) <= age(o)));
     if let Some(other) = others().find(|o| newest.is_none_or(|n| !Arc::ptr_eq(n, o))) {
@@ -393,4 +400,3 @@ pub fn operation_name(phone: &Phone) -> String {
 fn find<'a>(operations: &'a [Arc<CertificateOperation>], name: &str) -> Option<&'a Arc<CertificateOperation>> {
     operations.iter().find(|o| o.metadata.name.as_deref() == Some(name))
 }
-

@@ -30,11 +30,12 @@ pub(super) fn roll_up(
         operation,
     };
     if let Some(installed) = armed.filter(|o| o.phase() == Phase::Successful)
-        && installed.spec.certificate_operation == CertificateOperationKind::InstallUpgrade {
-            let certificate = installed.status.as_ref().and_then(|s| s.certificate.as_ref());
-            next.lsc = certificate.map(|c| c.summary.clone());
-            next.lsc_state = LscState::Installed;
-        }
+        && installed.spec.certificate_operation == CertificateOperationKind::InstallUpgrade
+    {
+        let certificate = installed.status.as_ref().and_then(|s| s.certificate.as_ref());
+        next.lsc = certificate.map(|c| c.summary.clone());
+        next.lsc_state = LscState::Installed;
+    }
     next.conditions = conditions(phone, next.operation.as_ref(), verdict, now);
     next
 }
@@ -69,9 +70,12 @@ fn conditions(
     let before = phone.status.as_ref().map_or(&[][..], |s| &s.conditions);
     let said = Conditions::over(before, phone.metadata.generation, now);
     let said = match verdict {
-        Verdict::Stalled(reason, message) => said
-            .say(ConditionType::Ready, false, reason.as_str(), message)
-            .say(ConditionType::Stalled, true, reason.as_str(), message),
+        Verdict::Stalled(reason, message) => said.say(ConditionType::Ready, false, reason.as_str(), message).say(
+            ConditionType::Stalled,
+            true,
+            reason.as_str(),
+            message,
+        ),
         Verdict::Waiting(reason, message) => said.say(ConditionType::Ready, false, reason, message),
         Verdict::Suspended => {
             said.say(ConditionType::Ready, true, "Suspended", "the proxy is suspended: nothing new is armed")

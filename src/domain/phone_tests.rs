@@ -78,11 +78,14 @@ impl Cluster {
 
     fn succeed(&mut self) {
         let name = self.status().operation.clone().unwrap().name;
-        self.happen(&name, Event::Issued {
-            certificate: issued("aa", self.now),
-            authenticated_by: "NullString".into(),
-            spent_string: None,
-        });
+        self.happen(
+            &name,
+            Event::Issued {
+                certificate: issued("aa", self.now),
+                authenticated_by: "NullString".into(),
+                spent_string: None,
+            },
+        );
         self.happen(&name, Event::Stored { sha256_fingerprint: "aa".into() });
         self.settle();
     }
@@ -311,11 +314,10 @@ fn a_run_whose_certificate_is_being_delivered_is_not_cut_off() {
     let mut cluster = null_install();
     cluster.settle();
     let name = cluster.operations[0].metadata.name.clone().unwrap();
-    cluster.happen(&name, Event::Issued {
-        certificate: issued("aa", at(0)),
-        authenticated_by: "NullString".into(),
-        spent_string: None,
-    });
+    cluster.happen(
+        &name,
+        Event::Issued { certificate: issued("aa", at(0)), authenticated_by: "NullString".into(), spent_string: None },
+    );
     cluster.edit(json!({"revision": 1}));
     assert_eq!(cluster.settle(), []);
     assert_eq!(cluster.step(), Step::Rest { wake: Some(at(254)) });
@@ -418,11 +420,10 @@ fn a_certificate_delivered_before_the_deadline_may_be_answered_for_after_it() {
     cluster.settle();
     let name = cluster.status().operation.clone().unwrap().name;
     cluster.now = at(59);
-    cluster.happen(&name, Event::Issued {
-        certificate: issued("aa", at(59)),
-        authenticated_by: "NullString".into(),
-        spent_string: None,
-    });
+    cluster.happen(
+        &name,
+        Event::Issued { certificate: issued("aa", at(59)), authenticated_by: "NullString".into(), spent_string: None },
+    );
     cluster.now = at(61);
     assert_eq!(cluster.settle(), []);
     assert_eq!(cluster.step(), Step::Rest { wake: Some(at(59 + 254)) });

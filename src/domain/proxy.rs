@@ -6,8 +6,8 @@ use crate::api::{
     CertificateAuthorityProxy, CertificateAuthorityProxyStatus, ConditionType, Conditions, PublishedCertificate,
     resolve_key,
 };
-use crate::pki::certificate::CertificateFacts;
 use crate::pki::OwnKey;
+use crate::pki::certificate::CertificateFacts;
 
 /// Key of the certificate (PEM) in a key pair's Secret.
 pub const CERTIFICATE: &str = "tls.crt";
@@ -121,7 +121,8 @@ fn may_make_anew(secret: &str, proxy: &CertificateAuthorityProxy) -> Result<bool
     let published = proxy.status.as_ref().filter(|s| s.issuer_certificate.is_some());
     let made_for = published.map(|s| s.certificate_revision.unwrap_or(0));
     if made_for.is_some_and(|revision| proxy.spec.certificate_revision <= revision) {
-        let message = format!("Secret {secret} is gone. Restore it, or raise certificateRevision to make the keys anew");
+        let message =
+            format!("Secret {secret} is gone. Restore it, or raise certificateRevision to make the keys anew");
         return Err(Obstacle { reason: "KeyPairMissing", message, stalls: true });
     }
     if proxy.spec.suspend && published.is_none() {
@@ -185,10 +186,14 @@ pub fn status(
     let ctl = proxy.spec.ctl_certificate.as_deref();
     let said = match proxy.spec.suspend {
         true => said.say(ConditionType::Ready, true, "Suspended", "active; nothing new is armed"),
-        false => said.say(ConditionType::Ready, true, "Activated", "keys, certificates and the endpoint bundle are in place"),
+        false => {
+            said.say(ConditionType::Ready, true, "Activated", "keys, certificates and the endpoint bundle are in place")
+        }
     };
     let said = match ctl == Some(service.common_name.as_str()) {
-        true => said.say(ConditionType::CTLUpdateRequired, false, "CTLCurrent", "the CTL holds the service certificate"),
+        true => {
+            said.say(ConditionType::CTLUpdateRequired, false, "CTLCurrent", "the CTL holds the service certificate")
+        }
         false => {
             let message = format!(
                 "the phones' CTL must hold {}; update it and then set ctlCertificate: {}",

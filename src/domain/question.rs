@@ -3,9 +3,7 @@
 use jiff::Timestamp;
 
 use super::phone::string_secret;
-use crate::api::{
-    AuthenticationMode, CertificateAuthorityProxy, CertificateOperation, Phase, Phone, Reason,
-};
+use crate::api::{AuthenticationMode, CertificateAuthorityProxy, CertificateOperation, Phase, Phone, Reason};
 
 /// Evidence that came with the device name, as far as decisions need to know.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -63,7 +61,10 @@ pub fn open(
             None => Verdict::NothingScheduled,
         },
         (AuthenticationMode::ByAuthenticationString, EvidenceKind::Null | EvidenceKind::Certificate) => {
-            Verdict::Refused(Reason::InvalidCredentials, "the authentication string must be entered on the phone".into())
+            Verdict::Refused(
+                Reason::InvalidCredentials,
+                "the authentication string must be entered on the phone".into(),
+            )
         }
         (
             AuthenticationMode::ByExistingCertificatePrecedenceToLSC
@@ -97,7 +98,8 @@ mod tests {
         phone.status = serde_json::from_value(json!({"operation": {
             "name": "sep001-1", "certificateOperation": "InstallUpgrade", "authenticationMode": "ByNullString",
             "requestedBy": "Phone", "phase": "Pending"
-        }})).unwrap();
+        }}))
+        .unwrap();
         phone
     }
 

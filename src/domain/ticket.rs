@@ -196,7 +196,9 @@ mod tests {
         assert_eq!(verify(&sealed, &key).unwrap(), ticket());
         assert_eq!(verify(&sealed, &other), Err(NotBelieved::Seal));
         assert_eq!(verify(&sealed.replace("SEP001", "SEP002"), &key), Err(NotBelieved::Seal));
-        for malformed in ["", ".", "00.{}", &"f".repeat(5000), &format!("{}.{{}}", "zz".repeat(32)), "é".repeat(32).as_str()] {
+        for malformed in
+            ["", ".", "00.{}", &"f".repeat(5000), &format!("{}.{{}}", "zz".repeat(32)), "é".repeat(32).as_str()]
+        {
             assert_eq!(verify(malformed, &key), Err(NotBelieved::Malformed), "{malformed}");
         }
     }

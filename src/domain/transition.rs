@@ -143,9 +143,8 @@ pub fn advance(
             let attempts = counted(&mut status, session_id).ok_or_else(|| NotPossible::Counted(name()))?;
             attempts.authentication = attempts.authentication.saturating_add(1);
             if attempts.authentication >= limit {
-                let message = format!(
-                    "{limit} wrong authentication strings; set a new revision and a new string to run again"
-                );
+                let message =
+                    format!("{limit} wrong authentication strings; set a new revision and a new string to run again");
                 fail(&mut status, Reason::LockedOut, message);
                 status.spent_string = spent_string;
             }
@@ -217,7 +216,11 @@ mod tests {
     }
 
     fn issue(fingerprint: &str) -> Event {
-        Event::Issued { certificate: issued(fingerprint, at(10)), authenticated_by: "String".into(), spent_string: None }
+        Event::Issued {
+            certificate: issued(fingerprint, at(10)),
+            authenticated_by: "String".into(),
+            spent_string: None,
+        }
     }
 
     #[test]

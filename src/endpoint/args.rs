@@ -26,11 +26,7 @@ pub struct EndpointArgs {
 
 impl From<EndpointArgs> for EndpointOptions {
     fn from(args: EndpointArgs) -> Self {
-        Self {
-            bundle: args.bundle,
-            listen: args.listen,
-            drain: Duration::from_secs(args.drain_seconds.into()),
-        }
+        Self { bundle: args.bundle, listen: args.listen, drain: Duration::from_secs(args.drain_seconds.into()) }
     }
 }
 
@@ -57,8 +53,7 @@ mod tests {
 
     #[test]
     fn a_listening_address_has_a_port() {
-        let listen =
-            |text| Line::try_parse_from(["capf", "--bundle", "b", "--listen", text]).is_ok();
+        let listen = |text| Line::try_parse_from(["capf", "--bundle", "b", "--listen", text]).is_ok();
         assert!(listen("[::1]:3804") && listen("127.0.0.1:3804"));
         assert!(!listen("127.0.0.1"));
     }

@@ -22,8 +22,7 @@ use super::tls::PhoneStream;
 use super::translate::Dealings;
 use crate::authority::questions::Authority;
 use crate::wire::{
-    Action, CloseReason, Frame, FrameDecoder, FrameError, PhoneTurn, Question, ServerSession, Side,
-    Waiting,
+    Action, CloseReason, Frame, FrameDecoder, FrameError, PhoneTurn, Question, ServerSession, Side, Waiting,
 };
 
 /// Octets read at once; on the stack, so more costs nothing but stack.
@@ -51,10 +50,7 @@ pub(super) async fn attend<A: Authority>(tcp: TcpStream, id: OpenId, shared: Arc
             return tracing::debug!(%error, "hung up before TLS was there");
         }
         Ok(Err(error)) => {
-            return tracing::info!(
-                end = "handshake_failed",
-                "refuse connection: no TLS came about: {error}"
-            );
+            return tracing::info!(end = "handshake_failed", "refuse connection: no TLS came about: {error}");
         }
         Err(_) => {
             return tracing::info!(
@@ -64,13 +60,8 @@ pub(super) async fn attend<A: Authority>(tcp: TcpStream, id: OpenId, shared: Arc
             );
         }
     };
-    let mut connection = Connection {
-        stream,
-        decoder: FrameDecoder::new(Side::Server),
-        limits,
-        dealings: Dealings::default(),
-        shared,
-    };
+    let mut connection =
+        Connection { stream, decoder: FrameDecoder::new(Side::Server), limits, dealings: Dealings::default(), shared };
     let (end, session) = connection.run(ServerSession::start(id.number())).await;
     end.log(connection.dealings.note(), began.elapsed());
     let skipped = session.skipped();
@@ -153,11 +144,7 @@ impl<A: Authority> Connection<A> {
 
     /// Sends what is to be sent. Gives back the question to ask; none when the session ends with the same actions, because a
     /// phone that is refused anyhow needs no answer.
-    async fn act(
-        &mut self,
-        actions: Vec<Action>,
-        waiting: Waiting,
-    ) -> Result<Option<Question>, End> {
+    async fn act(&mut self, actions: Vec<Action>, waiting: Waiting) -> Result<Option<Question>, End> {
         let mut asked = None;
         for action in actions {
             match action {
@@ -186,18 +173,12 @@ impl<A: Authority> Connection<A> {
     }
 
     /// Asks the authority that is in service now. The connection stays unread meanwhile.
-    async fn consult(
-        &mut self,
-        session: ServerSession,
-        question: Question,
-    ) -> (ServerSession, Vec<Action>) {
+    async fn consult(&mut self, session: ServerSession, question: Question) -> (ServerSession, Vec<Action>) {
         if let Question::Open(opening) = &question {
             tracing::Span::current().record("device", opening.device_name.as_str());
         }
         let service = self.shared.service();
-        let asking = self
-            .dealings
-            .ask(&service.authority, session.id(), question);
+        let asking = self.dealings.ask(&service.authority, session.id(), question);
         // On the heap, and only as long as the question takes.
         match timeout(self.limits.question, Box::pin(asking)).await {
             Ok(answer) => session.on_answer(answer),
@@ -208,9 +189,7 @@ impl<A: Authority> Connection<A> {
     fn time_for(&self, turn: PhoneTurn) -> Duration {
         match turn {
             PhoneTurn::Key => self.dealings.key_time(),
-            PhoneTurn::Auth | PhoneTurn::Store | PhoneTurn::Delete | PhoneTurn::Fetch => {
-                self.limits.answer
-            }
+            PhoneTurn::Auth | PhoneTurn::Store | PhoneTurn::Delete | PhoneTurn::Fetch => self.limits.answer,
         }
     }
 
@@ -284,11 +263,7 @@ impl<A: Authority> Connection<A> {
 }
 
 /// Gives a session what one read brought.
-fn feed(
-    mut session: ServerSession,
-    frames: Vec<Frame>,
-    error: Option<FrameError>,
-) -> (ServerSession, Vec<Action>) {
+fn feed(mut session: ServerSession, frames: Vec<Frame>, error: Option<FrameError>) -> (ServerSession, Vec<Action>) {
     let mut actions = Vec::new();
     for frame in frames {
         // Not its length: that of an AUTH_RES tells how many digits were entered.
@@ -333,28 +308,18 @@ impl fmt::Display for End {
         match self {
             Self::Closed(reason) => reason.fmt(f),
             Self::HungUp(waiting, None) => {
-                write!(
-                    f,
-                    "leave phone: it hung up while {waiting} was awaited; it may come again"
-                )
+                write!(f, "leave phone: it hung up while {waiting} was awaited; it may come again")
             }
             Self::HungUp(waiting, Some(cut)) => {
-                write!(
-                    f,
-                    "leave phone: it hung up while {waiting} was awaited: {cut}"
-                )
+                write!(f, "leave phone: it hung up while {waiting} was awaited: {cut}")
             }
-            Self::Broken(waiting, error) => write!(
-                f,
-                "leave phone: the connection broke while {waiting} was awaited: {error}; it may come again"
-            ),
-            Self::Stuck => {
-                f.write_str("leave phone: it did not take what was sent to it; it may come again")
+            Self::Broken(waiting, error) => {
+                write!(f, "leave phone: the connection broke while {waiting} was awaited: {error}; it may come again")
             }
-            Self::Idle(waiting) => write!(
-                f,
-                "leave phone: its session waits for {waiting} and wants nothing done; report this fault"
-            ),
+            Self::Stuck => f.write_str("leave phone: it did not take what was sent to it; it may come again"),
+            Self::Idle(waiting) => {
+                write!(f, "leave phone: its session waits for {waiting} and wants nothing done; report this fault")
+            }
         }
     }
 }

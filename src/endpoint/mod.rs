@@ -58,9 +58,7 @@ pub enum EndpointError {
     #[error(transparent)]
     Client(#[from] ClientError),
     /// The port cannot be had.
-    #[error(
-        "listening on {address}: {source}; see what else listens there, or give another address with --listen"
-    )]
+    #[error("listening on {address}: {source}; see what else listens there, or give another address with --listen")]
     Bind {
         /// The address.
         address: SocketAddr,
@@ -115,11 +113,7 @@ impl<A: Authority> Service<A> {
     /// # Errors
     /// When service certificate and key cannot be used.
     pub fn new(bundle: &Bundle, authority: A) -> Result<Self, TlsError> {
-        Ok(Self {
-            acceptor: Box::new(ModernTls::new(bundle)?),
-            authority,
-            limits: Limits::from(&bundle.config),
-        })
+        Ok(Self { acceptor: Box::new(ModernTls::new(bundle)?), authority, limits: Limits::from(&bundle.config) })
     }
 }
 
@@ -127,10 +121,7 @@ impl<A: Authority> Service<A> {
 ///
 /// # Errors
 /// When the bundle cannot be used or the port not be had. Once it serves, nothing ends it but `shutdown`.
-pub async fn run(
-    options: EndpointOptions,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), EndpointError> {
+pub async fn run(options: EndpointOptions, shutdown: impl Future<Output = ()>) -> Result<(), EndpointError> {
     let bundle = Bundle::read(&options.bundle)?;
     let seen = Fingerprint::of(&bundle);
     let port = bundle.config.phone_port;
@@ -149,11 +140,7 @@ pub async fn run(
         handle.replace(service(bundle)?);
         if bundle.config.phone_port != port {
             let now = bundle.config.phone_port;
-            tracing::warn!(
-                port,
-                now,
-                "the phone port changed; it takes effect at the next start"
-            );
+            tracing::warn!(port, now, "the phone port changed; it takes effect at the next start");
         }
         Ok(())
     };
@@ -185,8 +172,5 @@ fn bind_everywhere(bundle: &Bundle) -> Result<Endpoint<RemoteAuthority>, Endpoin
 
 /// Whether listening failed for want of IPv6: for any cause but those that IPv4 would share.
 fn is_without_ipv6(error: &io::Error) -> bool {
-    !matches!(
-        error.kind(),
-        io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied
-    )
+    !matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
 }

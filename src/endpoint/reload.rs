@@ -25,14 +25,7 @@ impl Fingerprint {
     /// Computes it.
     #[must_use]
     pub fn of(bundle: &Bundle) -> Self {
-        let Bundle {
-            service_certificate,
-            service_key,
-            client_certificate,
-            client_key,
-            controller_ca,
-            config,
-        } = bundle;
+        let Bundle { service_certificate, service_key, client_certificate, client_key, controller_ca, config } = bundle;
         // Debug, because it cannot fail and holds every field.
         let config = format!("{config:?}");
         let mut context = Context::new(&SHA256);
@@ -87,9 +80,7 @@ pub async fn follow(
             Err(error) => {
                 let text = error.to_string();
                 if text != trouble {
-                    tracing::warn!(
-                        "the bundle changed and cannot be used, the last good one stays: {text}"
-                    );
+                    tracing::warn!("the bundle changed and cannot be used, the last good one stays: {text}");
                     trouble = text;
                 }
             }

@@ -53,11 +53,7 @@ impl<A> Handle<A> {
     /// question goes to the new authority, because the old one's certificate may be about to end.
     pub fn replace(&self, service: Service<A>) {
         let service = Arc::new(service);
-        *self
-            .0
-            .service
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = service;
+        *self.0.service.write().unwrap_or_else(PoisonError::into_inner) = service;
     }
 }
 
@@ -74,17 +70,9 @@ impl<A: Authority> Endpoint<A> {
     /// # Errors
     /// When the address cannot be listened on; waiting helps where another process has it.
     pub fn bind(address: SocketAddr, service: Service<A>) -> Result<Self, EndpointError> {
-        let (listener, local_addr) =
-            listen(address).map_err(|source| EndpointError::Bind { address, source })?;
-        let shared = Arc::new(Shared {
-            service: RwLock::new(Arc::new(service)),
-            ids: Arc::default(),
-        });
-        Ok(Self {
-            listener,
-            local_addr,
-            shared,
-        })
+        let (listener, local_addr) = listen(address).map_err(|source| EndpointError::Bind { address, source })?;
+        let shared = Arc::new(Shared { service: RwLock::new(Arc::new(service)), ids: Arc::default() });
+        Ok(Self { listener, local_addr, shared })
     }
 
     /// Where phones are awaited.
@@ -133,13 +121,7 @@ impl<A: Authority> Endpoint<A> {
     }
 
     /// Begins a session, or closes the connection unanswered when there are enough.
-    fn admit(
-        &self,
-        sessions: &mut JoinSet<()>,
-        full: &mut Occasionally,
-        tcp: TcpStream,
-        peer: SocketAddr,
-    ) {
+    fn admit(&self, sessions: &mut JoinSet<()>, full: &mut Occasionally, tcp: TcpStream, peer: SocketAddr) {
         let limit = self.shared.service().limits.connections;
         // An IPv4 phone on the IPv6 socket is to be found under its own address.
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
@@ -219,9 +201,7 @@ fn report_panic(ended: Result<(), JoinError>) {
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::Interrupted
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
     )
 }
 
@@ -281,19 +261,13 @@ struct Occasionally {
 
 impl Occasionally {
     const fn new() -> Self {
-        Self {
-            last: None,
-            withheld: 0,
-        }
+        Self { last: None, withheld: 0 }
     }
 
     /// Whether to write the line now, and how many were withheld since the last.
     fn now(&mut self) -> Option<u64> {
         let now = Instant::now();
-        if self
-            .last
-            .is_some_and(|last| now.duration_since(last) < LOG_PAUSE)
-        {
+        if self.last.is_some_and(|last| now.duration_since(last) < LOG_PAUSE) {
             self.withheld += 1;
             return None;
         }
@@ -321,9 +295,7 @@ mod tests {
         for number in [24, 23] {
             assert!(!is_of_one_connection(&io::Error::from_raw_os_error(number)));
         }
-        assert!(is_of_one_connection(
-            &io::ErrorKind::ConnectionAborted.into()
-        ));
+        assert!(is_of_one_connection(&io::ErrorKind::ConnectionAborted.into()));
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::authority::questions::{
-    Authority, CompleteAnswer, CompleteOutcome, CompleteRequest, Digits, IssueAnswer, IssueRequest,
-    OpenAnswer, OpenRequest, Unavailable,
+    Authority, CompleteAnswer, CompleteOutcome, CompleteRequest, Digits, IssueAnswer, IssueRequest, OpenAnswer,
+    OpenRequest, Unavailable,
 };
 use crate::pki::{Curve, KeyKind};
 use crate::wire::{Answer, Evidence, KeyRequest, Opening, Outcome, Question, SessionId};
@@ -30,12 +30,7 @@ impl Dealings {
     }
 
     /// Asks, and keeps what the next question needs.
-    pub(super) async fn ask<A: Authority>(
-        &mut self,
-        authority: &A,
-        session: SessionId,
-        question: Question,
-    ) -> Answer {
+    pub(super) async fn ask<A: Authority>(&mut self, authority: &A, session: SessionId, question: Question) -> Answer {
         let outcome = match question {
             Question::Open(opening) => {
                 let asked = authority.open(open_request(opening)).await;
@@ -52,11 +47,7 @@ impl Dealings {
             }
             Question::Complete(outcome) => match complete_outcome(&outcome) {
                 Some(outcome) => {
-                    let request = CompleteRequest {
-                        ticket: self.ticket.to_string(),
-                        session_id: session.0,
-                        outcome,
-                    };
+                    let request = CompleteRequest { ticket: self.ticket.to_string(), session_id: session.0, outcome };
                     let asked = authority.complete(request).await;
                     asked.map(|answer| self.completed(answer))
                 }
@@ -75,11 +66,7 @@ impl Dealings {
     fn opened(&mut self, answer: OpenAnswer) -> Answer {
         tracing::debug!(%answer, "the authority answered");
         match answer {
-            OpenAnswer::Install {
-                ticket,
-                key,
-                key_generation_seconds,
-            } => {
+            OpenAnswer::Install { ticket, key, key_generation_seconds } => {
                 self.ticket = ticket.into();
                 self.key_time = Duration::from_secs(key_generation_seconds.into());
                 let key = key_request(key);
@@ -93,10 +80,7 @@ impl Dealings {
 
     fn issued(&mut self, answer: IssueAnswer) -> Answer {
         match answer {
-            IssueAnswer::Issued {
-                certificate,
-                receipt,
-            } => {
+            IssueAnswer::Issued { certificate, receipt } => {
                 self.ticket = receipt.into();
                 let certificate_der = certificate.into();
                 Answer::Issued { certificate_der }
@@ -151,9 +135,7 @@ fn complete_outcome(outcome: &Outcome) -> Option<CompleteOutcome> {
     Some(match outcome {
         Outcome::Stored => CompleteOutcome::Stored,
         Outcome::StoreRejected { reason } => CompleteOutcome::StoreRejected { reason: reason.0 },
-        Outcome::KeyGenerationFailed { reason } => {
-            CompleteOutcome::KeyGenerationFailed { reason: reason.0 }
-        }
+        Outcome::KeyGenerationFailed { reason } => CompleteOutcome::KeyGenerationFailed { reason: reason.0 },
         Outcome::KeyGenerationTimedOut => CompleteOutcome::KeyGenerationTimedOut,
         Outcome::Aborted => CompleteOutcome::Aborted,
         Outcome::Deleted

@@ -90,10 +90,7 @@ impl FromStr for ServerAddress {
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => match rest.split_once(']') {
                 Some((host, "")) => (host, None),
-                Some((host, port)) => (
-                    host,
-                    Some(port.strip_prefix(':').ok_or("write [address]:port")?),
-                ),
+                Some((host, port)) => (host, Some(port.strip_prefix(':').ok_or("write [address]:port")?)),
                 None => return Err("the bracket is not closed".to_owned()),
             },
             None if text.matches(':').count() > 1 => (text, None),
@@ -149,9 +146,7 @@ mod tests {
     fn parse(arguments: &str) -> Result<PhoneArgs, String> {
         let arguments = std::iter::once("phone").chain(arguments.split_whitespace());
         let parsed = <Command as clap::Parser>::try_parse_from(arguments);
-        parsed
-            .map(|command| command.phone)
-            .map_err(|error| error.to_string())
+        parsed.map(|command| command.phone).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -162,15 +157,7 @@ mod tests {
         assert_eq!(of("[::1]:4000"), "[::1]:4000");
         assert_eq!(of("[::1]"), "[::1]:3804");
         assert_eq!(of("fe80::1"), "[fe80::1]:3804");
-        for bad in [
-            "",
-            ":3804",
-            "host:",
-            "host:0",
-            "host:99999",
-            "[::1",
-            "[::1]x",
-        ] {
+        for bad in ["", ":3804", "host:", "host:0", "host:99999", "[::1", "[::1]x"] {
             assert!(bad.parse::<ServerAddress>().is_err(), "{bad}");
         }
     }
@@ -193,11 +180,6 @@ mod tests {
         let base = "--server host --device-name SEP001122334455";
         assert!(parse(&format!("{base} --authentication-string 12345")).is_err());
         assert!(parse(&format!("{base} 12345")).is_err());
-        assert!(
-            parse(&format!(
-                "{base} --null-string --authentication-string-file f"
-            ))
-            .is_err()
-        );
+        assert!(parse(&format!("{base} --null-string --authentication-string-file f")).is_err());
     }
 }

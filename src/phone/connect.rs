@@ -14,9 +14,7 @@ use super::tls::{NotInCtl, is_not_in_ctl};
 const ANY_NAME: &str = "capf";
 
 /// Connects and shakes hands, as long as the phone is patient.
-pub(super) async fn connect(
-    phone: &SimulatedPhone,
-) -> Result<TlsStream<TcpStream>, CommunicationFailure> {
+pub(super) async fn connect(phone: &SimulatedPhone) -> Result<TlsStream<TcpStream>, CommunicationFailure> {
     let server = || phone.server.to_string();
     let limit = phone.patience.connect;
     let address = (phone.server.host.as_str(), phone.server.port);

@@ -12,10 +12,7 @@ use tokio::{
 use tokio_rustls::client::TlsStream;
 
 use crate::pki::{CertificateFacts, hex};
-use crate::wire::{
-    CertType, Certificate, Command, Frame, FrameDecoder, KeyRequest, PhoneAction, PhoneSession,
-    Side,
-};
+use crate::wire::{CertType, Certificate, Command, Frame, FrameDecoder, KeyRequest, PhoneAction, PhoneSession, Side};
 
 use super::connect::connect;
 use super::events::Event;
@@ -133,12 +130,7 @@ impl Drive<'_> {
     }
 
     /// Does one action. `rest` are those that follow it, and come back with what it leads to.
-    async fn act(
-        &mut self,
-        session: PhoneSession,
-        action: PhoneAction,
-        rest: Vec<PhoneAction>,
-    ) -> Next {
+    async fn act(&mut self, session: PhoneSession, action: PhoneAction, rest: Vec<PhoneAction>) -> Next {
         let (session, answer) = match action {
             PhoneAction::Send(frame) => return self.send(session, &frame, rest).await,
             PhoneAction::Ended { reason } => {
@@ -156,9 +148,7 @@ impl Drive<'_> {
                     self.key = Some(key.clone());
                     let next = self.reach(Step::KeyMade, (session, Vec::new())).await;
                     match next {
-                        Next::Go((session, answer)) if answer.is_empty() => {
-                            session.on_key(key.public().spki())
-                        }
+                        Next::Go((session, answer)) if answer.is_empty() => session.on_key(key.public().spki()),
                         other => return other,
                     }
                 }
@@ -167,29 +157,23 @@ impl Drive<'_> {
                     session.on_key_failed()
                 }
             },
-            PhoneAction::Store {
-                certificate_der,
-                cert_type,
-            } => match self
-                .store(&session, certificate_der.into_vec(), cert_type)
-                .await
-            {
-                Ok(()) => match self.reach(Step::Stored, (session, Vec::new())).await {
-                    Next::Go((session, answer)) if answer.is_empty() => session.on_stored(true),
-                    other => return other,
-                },
-                Err(why) => {
-                    self.trouble(&session, why);
-                    session.on_stored(false)
+            PhoneAction::Store { certificate_der, cert_type } => {
+                match self.store(&session, certificate_der.into_vec(), cert_type).await {
+                    Ok(()) => match self.reach(Step::Stored, (session, Vec::new())).await {
+                        Next::Go((session, answer)) if answer.is_empty() => session.on_stored(true),
+                        other => return other,
+                    },
+                    Err(why) => {
+                        self.trouble(&session, why);
+                        session.on_stored(false)
+                    }
                 }
-            },
+            }
             PhoneAction::Delete { certificate } => match self.delete(certificate).await {
                 Ok(had_one) => {
                     self.done.deleted = Some(had_one);
                     match self.reach(Step::Deleted, (session, Vec::new())).await {
-                        Next::Go((session, answer)) if answer.is_empty() => {
-                            session.on_deleted(had_one)
-                        }
+                        Next::Go((session, answer)) if answer.is_empty() => session.on_deleted(had_one),
                         other => return other,
                     }
                 }
@@ -267,9 +251,7 @@ impl Drive<'_> {
                 Ok(()) => Ok(key.clone()),
                 Err(_) => {
                     let prepared = key.public().kind();
-                    Err(format!(
-                        "the prepared key is {prepared}, {kind} was asked for"
-                    ))
+                    Err(format!("the prepared key is {prepared}, {kind} was asked for"))
                 }
             },
             // Stopped, the thread goes on for a while and its key is nobody's.
@@ -281,23 +263,15 @@ impl Drive<'_> {
     }
 
     /// Keeps the certificate, if it is one over the key this session made.
-    async fn store(
-        &mut self,
-        session: &PhoneSession,
-        der: Vec<u8>,
-        cert_type: CertType,
-    ) -> Result<(), PhoneTrouble> {
+    async fn store(&mut self, session: &PhoneSession, der: Vec<u8>, cert_type: CertType) -> Result<(), PhoneTrouble> {
         if cert_type != CertType::LSC {
             let problem = format!("a phone is given an LSC only, not {cert_type}");
             return Err(PhoneTrouble::Certificate(problem));
         }
-        let facts = CertificateFacts::from_der(&der)
-            .map_err(|error| PhoneTrouble::Certificate(error.to_string()))?;
+        let facts = CertificateFacts::from_der(&der).map_err(|error| PhoneTrouble::Certificate(error.to_string()))?;
         let Some(key) = self.key.take() else {
             let doing = session.state();
-            return Err(PhoneTrouble::Certificate(format!(
-                "no key was made by a phone {doing}"
-            )));
+            return Err(PhoneTrouble::Certificate(format!("no key was made by a phone {doing}")));
         };
         if facts.spki_sha256 != hex(&key.public().sha256()) {
             return Err(PhoneTrouble::ForeignCertificate);
@@ -313,11 +287,7 @@ impl Drive<'_> {
             let problem = format!("a phone deletes its LSC only, not {which}");
             return Err(PhoneTrouble::Certificate(problem));
         }
-        self.phone
-            .holdings
-            .delete()
-            .await
-            .map_err(PhoneTrouble::Store)
+        self.phone.holdings.delete().await.map_err(PhoneTrouble::Store)
     }
 
     fn trouble(&mut self, session: &PhoneSession, why: PhoneTrouble) {
@@ -328,11 +298,7 @@ impl Drive<'_> {
     }
 
     fn event(&self, session: &PhoneSession, step: &'static str, more: impl FnOnce(&mut Event)) {
-        let mut event = Event {
-            step,
-            session: session.id().map(|id| id.to_string()),
-            ..Event::default()
-        };
+        let mut event = Event { step, session: session.id().map(|id| id.to_string()), ..Event::default() };
         more(&mut event);
         self.phone.log(event);
     }

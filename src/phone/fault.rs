@@ -150,11 +150,7 @@ impl Fault {
         match kind {
             FaultKind::Fail if !step.can_fail() => Err(FaultError::CannotFail { step }),
             FaultKind::Abort if matches!(step, Step::Connected) => Err(FaultError::CannotAbort),
-            _ => Ok(Self {
-                kind,
-                step,
-                attempts: None,
-            }),
+            _ => Ok(Self { kind, step, attempts: None }),
         }
     }
 
@@ -241,10 +237,7 @@ mod tests {
         assert_eq!(at(Step::Certificate, 3), None);
         assert_eq!(at(Step::Stored, 1), None);
         let always: Fault = "stall@key-sent".parse().unwrap();
-        assert_eq!(
-            Fault::at(&[always], Step::KeySent, 99),
-            Some(FaultKind::Stall)
-        );
+        assert_eq!(Fault::at(&[always], Step::KeySent, 99), Some(FaultKind::Stall));
     }
 
     #[test]

@@ -40,10 +40,7 @@ impl PhoneKey {
         };
         match pair {
             Ok(pair) => Self::new(&pair.subject_public_key_info(), pair.serialize_pem()),
-            Err(error) => Err(PhoneKeyError::Make {
-                kind,
-                problem: error.to_string(),
-            }),
+            Err(error) => Err(PhoneKeyError::Make { kind, problem: error.to_string() }),
         }
     }
 
@@ -79,20 +76,14 @@ impl PhoneKey {
 
     fn of_rsa(key: &RsaPrivateKey) -> Result<Self, PhoneKeyError> {
         let unknown = |_| PhoneKeyError::UnknownKey;
-        let public = key
-            .to_public_key()
-            .to_public_key_der()
-            .map_err(|_| PhoneKeyError::UnknownKey)?;
+        let public = key.to_public_key().to_public_key_der().map_err(|_| PhoneKeyError::UnknownKey)?;
         let private = key.to_pkcs8_der().map_err(|_| PhoneKeyError::UnknownKey)?;
         let pem = encode_string("PRIVATE KEY", LineEnding::LF, private.as_bytes());
         Self::new(public.as_bytes(), pem.map_err(unknown)?)
     }
 
     fn new(spki: &[u8], pem: String) -> Result<Self, PhoneKeyError> {
-        Ok(Self {
-            public: PublicKey::from_spki(spki)?,
-            pem: pem.into(),
-        })
+        Ok(Self { public: PublicKey::from_spki(spki)?, pem: pem.into() })
     }
 
     /// The public half.
@@ -136,14 +127,10 @@ pub enum PhoneKeyError {
         problem: String,
     },
     /// No private key in the text.
-    #[error(
-        "read private key: the text holds no whole private key in PEM; PKCS#8 is what is wanted"
-    )]
+    #[error("read private key: the text holds no whole private key in PEM; PKCS#8 is what is wanted")]
     NoKey,
     /// Of a kind no phone has.
-    #[error(
-        "read private key: neither RSA nor EC P-256, P-384 or P-521, or an RSA key under 2048 bits not in PKCS#8"
-    )]
+    #[error("read private key: neither RSA nor EC P-256, P-384 or P-521, or an RSA key under 2048 bits not in PKCS#8")]
     UnknownKey,
     /// The public half is of no kind offered here.
     #[error("read private key: {0}")]
@@ -154,10 +141,7 @@ fn small_rsa(bits: RsaBits) -> Result<PhoneKey, PhoneKeyError> {
     let made = RsaPrivateKey::new(&mut rsa::rand_core::OsRng, bits.bits().into());
     match made {
         Ok(key) => PhoneKey::of_rsa(&key),
-        Err(error) => Err(PhoneKeyError::Make {
-            kind: KeyKind::Rsa(bits),
-            problem: error.to_string(),
-        }),
+        Err(error) => Err(PhoneKeyError::Make { kind: KeyKind::Rsa(bits), problem: error.to_string() }),
     }
 }
 
@@ -193,10 +177,7 @@ mod tests {
     fn debug_shows_no_private_key() {
         let key = PhoneKey::generate(KeyKind::Ec(Curve::P256)).unwrap();
         let shown = format!("{key:?}");
-        assert!(
-            shown.contains("EC P-256") && !shown.contains("PRIVATE"),
-            "{shown}"
-        );
+        assert!(shown.contains("EC P-256") && !shown.contains("PRIVATE"), "{shown}");
     }
 
     #[test]

@@ -87,23 +87,14 @@ fn read(path: &Path) -> Result<Vec<PhoneKey>, KeyPoolError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(source) => {
             let path = path.display().to_string();
-            return Err(KeyPoolError::File {
-                verb: "read",
-                path,
-                source,
-            });
+            return Err(KeyPoolError::File { verb: "read", path, source });
         }
     };
-    let broken = |problem: String| KeyPoolError::Content {
-        path: path.display().to_string(),
-        problem,
-    };
+    let broken = |problem: String| KeyPoolError::Content { path: path.display().to_string(), problem };
     let keys = PhoneKey::all_from_pem(&text).map_err(|error| broken(error.to_string()))?;
     let different: HashSet<_> = keys.iter().map(|key| key.public().sha256()).collect();
     if different.len() < keys.len() {
-        return Err(broken(
-            "a key stands there twice; two phones cannot have the same".to_owned(),
-        ));
+        return Err(broken("a key stands there twice; two phones cannot have the same".to_owned()));
     }
     Ok(keys)
 }
@@ -119,11 +110,7 @@ fn append(path: &Path, keys: &[PhoneKey]) -> Result<(), KeyPoolError> {
     let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
     written.map_err(|source| {
         let path = path.display().to_string();
-        KeyPoolError::File {
-            verb: "write",
-            path,
-            source,
-        }
+        KeyPoolError::File { verb: "write", path, source }
     })
 }
 
@@ -140,19 +127,12 @@ mod tests {
         let file = dir.path().join("keys.pem");
         let first = prepare(Some(&file), KIND, 3, |_| {}).await.unwrap();
         let mut counts = Vec::new();
-        let more = prepare(Some(&file), KIND, 5, |count| counts.push(count))
-            .await
-            .unwrap();
+        let more = prepare(Some(&file), KIND, 5, |count| counts.push(count)).await.unwrap();
         assert_eq!(counts, [3, 4, 5]);
-        let public = |keys: &[PhoneKey]| -> Vec<_> {
-            keys.iter().map(|key| key.public().sha256()).collect()
-        };
+        let public = |keys: &[PhoneKey]| -> Vec<_> { keys.iter().map(|key| key.public().sha256()).collect() };
         assert_eq!(public(&more)[..3], public(&first));
         assert_eq!(public(&more).into_iter().collect::<HashSet<_>>().len(), 5);
-        assert_eq!(
-            prepare(Some(&file), KIND, 2, |_| {}).await.unwrap().len(),
-            2
-        );
+        assert_eq!(prepare(Some(&file), KIND, 2, |_| {}).await.unwrap().len(), 2);
     }
 
     #[tokio::test]

@@ -64,12 +64,7 @@ pub struct LoadArgs {
     pub key_kind: KeyKind,
 
     /// A CSV file of device name and authentication string, one phone a line.
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "count",
-        conflicts_with = "null_string"
-    )]
+    #[arg(long, value_name = "FILE", requires = "count", conflicts_with = "null_string")]
     pub authentication_strings: Option<PathBuf>,
 
     /// Print the summary as one line of JSON, the last line, too.
@@ -89,9 +84,7 @@ pub enum LoadError {
         source: crate::wire::DeviceNameError,
     },
     /// The numbers run out of digits.
-    #[error(
-        "number phones: twelve hexadecimal digits end at {MAX_NUMBER}; give a smaller --first-number"
-    )]
+    #[error("number phones: twelve hexadecimal digits end at {MAX_NUMBER}; give a smaller --first-number")]
     Number,
     /// The file of strings.
     #[error("read {path}: {problem}")]
@@ -124,11 +117,7 @@ pub enum LoadError {
 ///
 /// # Errors
 /// [`LoadError`] when it cannot begin.
-pub async fn run(
-    args: &PhoneArgs,
-    server: &ServerAddress,
-    tls: &Arc<ClientConfig>,
-) -> Result<Summary, LoadError> {
+pub async fn run(args: &PhoneArgs, server: &ServerAddress, tls: &Arc<ClientConfig>) -> Result<Summary, LoadError> {
     let names = names(&args.load)?;
     let mut proofs = proofs(&args.load, &names)?;
     let keys = prepare_keys(&args.load, names.len()).await?;
@@ -202,35 +191,23 @@ fn proofs(args: &LoadArgs, names: &[DeviceName]) -> Result<HashMap<DeviceName, P
     let mut strings = read_strings(path)?;
     let proof = |name: &DeviceName| match strings.remove(name) {
         Some(digits) => Ok((name.clone(), Proof::AuthenticationString(digits))),
-        None => Err(LoadError::NoString {
-            path: path.display().to_string(),
-            device: name.clone(),
-        }),
+        None => Err(LoadError::NoString { path: path.display().to_string(), device: name.clone() }),
     };
     names.iter().map(proof).collect()
 }
 
 /// Device names and digits; a first line that names no device is taken for a heading.
 fn read_strings(path: &Path) -> Result<HashMap<DeviceName, SecretString>, LoadError> {
-    let broken = |problem: String| LoadError::Strings {
-        path: path.display().to_string(),
-        problem,
-    };
+    let broken = |problem: String| LoadError::Strings { path: path.display().to_string(), problem };
     let file = fs::File::open(path).map_err(|error| broken(error.to_string()))?;
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .trim(csv::Trim::All)
-        .flexible(true)
-        .from_reader(file);
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).trim(csv::Trim::All).flexible(true).from_reader(file);
     let mut strings = HashMap::new();
     for (index, record) in reader.records().enumerate() {
         let line = index + 1;
         // The library's own error may show the line, and the digits with it.
         let record = record.map_err(|_| broken(format!("line {line} is not CSV in UTF-8")))?;
         let (Some(device), Some(digits)) = (record.get(0), record.get(1)) else {
-            return Err(broken(format!(
-                "line {line} has no two fields, device and digits"
-            )));
+            return Err(broken(format!("line {line} has no two fields, device and digits")));
         };
         match (DeviceName::parse(device), prompt::parse(digits)) {
             (Ok(device), Ok(digits)) => {
@@ -273,28 +250,17 @@ mod tests {
     fn strings_are_read_with_or_without_a_heading_and_never_shown() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("strings.csv");
-        for text in [
-            "device,digits\nsep000000000001, 4711\n",
-            "SEP000000000001,4711\n",
-        ] {
+        for text in ["device,digits\nsep000000000001, 4711\n", "SEP000000000001,4711\n"] {
             fs::write(&file, text).unwrap();
             let strings = read_strings(&file).unwrap();
             assert_eq!(strings.len(), 1);
             assert!(!format!("{strings:?}").contains("4711"));
         }
-        for bad in [
-            "SEP000000000001,98x76",
-            "SEP000000000001",
-            "x,987654",
-            "SEP000000000001,123",
-        ] {
+        for bad in ["SEP000000000001,98x76", "SEP000000000001", "x,987654", "SEP000000000001,123"] {
             fs::write(&file, bad).unwrap();
             let error = read_strings(&file).unwrap_err().to_string();
             assert!(error.contains("line 1"), "{error}");
-            assert!(
-                !error.contains("98x76") && !error.contains("987654"),
-                "{error}"
-            );
+            assert!(!error.contains("98x76") && !error.contains("987654"), "{error}");
         }
     }
 }

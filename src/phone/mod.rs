@@ -40,9 +40,7 @@ pub use args::PhoneArgs;
 pub use fault::{Fault, FaultKind, Step};
 pub use key::PhoneKey;
 pub use outcome::{AttemptOutcome, CommunicationFailure, EnrolOutcome, PhoneTrouble, Retry};
-pub use simulated::{
-    Patience, Proof, Prover, RETRIES, RETRY_INTERVAL, ServerAddress, SimulatedPhone,
-};
+pub use simulated::{Patience, Proof, Prover, RETRIES, RETRY_INTERVAL, ServerAddress, SimulatedPhone};
 pub use state::{StateDir, StoredMode};
 pub use tls::{NotInCtl, TlsError, read_ctl, tls_config};
 
@@ -81,11 +79,7 @@ pub async fn run(args: PhoneArgs) -> ExitCode {
 
 /// The same with another terminal: the string is read from `input`, what the phone shows goes to `output`, usage errors to
 /// standard error.
-pub async fn run_with(
-    args: &PhoneArgs,
-    input: &mut impl BufRead,
-    output: &mut impl Write,
-) -> PhoneExit {
+pub async fn run_with(args: &PhoneArgs, input: &mut impl BufRead, output: &mut impl Write) -> PhoneExit {
     match go(args, input, output).await {
         Ok(exit) => exit,
         Err(trouble) => {
@@ -95,11 +89,7 @@ pub async fn run_with(
     }
 }
 
-async fn go(
-    args: &PhoneArgs,
-    input: &mut impl BufRead,
-    output: &mut impl Write,
-) -> Result<PhoneExit, Trouble> {
+async fn go(args: &PhoneArgs, input: &mut impl BufRead, output: &mut impl Write) -> Result<PhoneExit, Trouble> {
     let single = args.load.count.is_none();
     let state = match &args.state {
         Some(path) if single => Some(StateDir::open(path)?),
@@ -149,11 +139,7 @@ async fn go(
         Err(_) => PhoneExit::NoCommunication,
     };
     match ended {
-        Ok(outcome) => writeln!(
-            output,
-            "LSC: {}",
-            words::shown(&outcome, args.protocol_version)
-        )?,
+        Ok(outcome) => writeln!(output, "LSC: {}", words::shown(&outcome, args.protocol_version))?,
         Err(failure) => writeln!(output, "LSC: Failure: {failure}")?,
     }
     Ok(exit)
@@ -166,18 +152,10 @@ async fn enrol(
     writeln!(output, "LSC: Pending")?;
     output.flush()?;
     let tell = |retry: Retry<'_>| {
-        let Retry {
-            failure,
-            number,
-            of,
-            after,
-        } = retry;
+        let Retry { failure, number, of, after } = retry;
         let after = after.as_secs_f64();
         // What cannot be shown must not stop the phone.
-        let _ = writeln!(
-            output,
-            "LSC: Pending: {failure}; retry {number} of {of} in {after} s"
-        );
+        let _ = writeln!(output, "LSC: Pending: {failure}; retry {number} of {of} in {after} s");
         let _ = output.flush();
     };
     Ok(phone.enrol_telling(tell).await.last)
@@ -216,9 +194,7 @@ fn tls(args: &PhoneArgs, state: Option<&StateDir>) -> Result<Arc<ClientConfig>, 
             der
         }
         (Some(der), None) => der,
-        (None, Some(state)) => state
-            .ctl()?
-            .ok_or("this phone has no CTL yet; give CAPF.cer with --ctl")?,
+        (None, Some(state)) => state.ctl()?.ok_or("this phone has no CTL yet; give CAPF.cer with --ctl")?,
         (None, None) => return Err("give the server's certificate, CAPF.cer, with --ctl".into()),
     };
     Ok(tls_config(&der)?)

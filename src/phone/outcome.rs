@@ -53,13 +53,7 @@ pub enum AttemptOutcome {
 impl AttemptOutcome {
     /// Whether the operation was done, or there was none.
     pub const fn is_fine(&self) -> bool {
-        matches!(
-            self,
-            Self::Installed { .. }
-                | Self::Deleted { .. }
-                | Self::Fetched { .. }
-                | Self::NothingScheduled
-        )
+        matches!(self, Self::Installed { .. } | Self::Deleted { .. } | Self::Fetched { .. } | Self::NothingScheduled)
     }
 
     /// A word for it, for counting: few, and nothing of the phone in them.
@@ -93,37 +87,15 @@ impl Done {
         let asked_to_show = !self.shown.is_empty() || !self.missing.is_empty();
         match (reason, self) {
             (Reason::UNKNOWN_DEVICE, _) => AttemptOutcome::UnknownDevice,
-            (
-                reason,
-                Self {
-                    trouble: Some(why), ..
-                },
-            ) => AttemptOutcome::Failed { why, reason },
-            (
-                Reason::OK,
-                Self {
-                    installed: Some(certificate_der),
-                    ..
-                },
-            ) => AttemptOutcome::Installed { certificate_der },
-            (
-                Reason::OK,
-                Self {
-                    deleted: Some(had_one),
-                    ..
-                },
-            ) => AttemptOutcome::Deleted { had_one },
+            (reason, Self { trouble: Some(why), .. }) => AttemptOutcome::Failed { why, reason },
+            (Reason::OK, Self { installed: Some(certificate_der), .. }) => {
+                AttemptOutcome::Installed { certificate_der }
+            }
+            (Reason::OK, Self { deleted: Some(had_one), .. }) => AttemptOutcome::Deleted { had_one },
             (Reason::NO_ACTION, Self { shown, missing, .. }) if asked_to_show => {
                 AttemptOutcome::Fetched { shown, missing }
             }
-            (
-                Reason::NO_ACTION,
-                Self {
-                    installed: None,
-                    deleted: None,
-                    ..
-                },
-            ) => AttemptOutcome::NothingScheduled,
+            (Reason::NO_ACTION, Self { installed: None, deleted: None, .. }) => AttemptOutcome::NothingScheduled,
             (reason, _) => AttemptOutcome::Refused { reason },
         }
     }
@@ -153,9 +125,7 @@ pub enum PhoneTrouble {
 #[derive(Debug, thiserror::Error)]
 pub enum CommunicationFailure {
     /// No connection.
-    #[error(
-        "connect to {server}: {source}; see whether the endpoint runs and the address is right"
-    )]
+    #[error("connect to {server}: {source}; see whether the endpoint runs and the address is right")]
     Connect {
         /// Whereto.
         server: String,

@@ -91,10 +91,7 @@ mod tests {
     #[test]
     fn the_third_mistake_and_the_end_of_input_are_errors_that_show_nothing() {
         let error = entered("1\n22\n33x3\n4444\n").0.unwrap_err().to_string();
-        assert!(
-            !error.contains("33x3") && error.contains("4 to 10 digits"),
-            "{error}"
-        );
+        assert!(!error.contains("33x3") && error.contains("4 to 10 digits"), "{error}");
         assert!(matches!(entered("").0, Err(EntryError::Nothing)));
     }
 }

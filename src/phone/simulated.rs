@@ -36,10 +36,7 @@ pub struct ServerAddress {
 
 impl From<SocketAddr> for ServerAddress {
     fn from(address: SocketAddr) -> Self {
-        Self {
-            host: address.ip().to_string(),
-            port: address.port(),
-        }
+        Self { host: address.ip().to_string(), port: address.port() }
     }
 }
 
@@ -99,11 +96,7 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(5),
-            answer: Duration::from_secs(10),
-            stall: Duration::from_secs(3600),
-        }
+        Self { connect: Duration::from_secs(5), answer: Duration::from_secs(10), stall: Duration::from_secs(3600) }
     }
 }
 
@@ -138,11 +131,7 @@ pub(super) struct Holdings {
 impl SimulatedPhone {
     /// A phone of version 3 with no certificate, that proves itself by the null string and retries as the source says. The TLS
     /// configuration is [`tls_config`](super::tls_config)'s.
-    pub fn new(
-        server: impl Into<ServerAddress>,
-        device_name: impl Into<ClaimedName>,
-        tls: Arc<ClientConfig>,
-    ) -> Self {
+    pub fn new(server: impl Into<ServerAddress>, device_name: impl Into<ClaimedName>, tls: Arc<ClientConfig>) -> Self {
         Self {
             server: server.into(),
             config: PhoneConfig::new(device_name, Version::THREE),
@@ -217,11 +206,7 @@ impl SimulatedPhone {
     /// When what is there cannot be read.
     pub fn state(mut self, dir: StateDir) -> Result<Self, StateError> {
         self.events = dir.event_log()?;
-        self.holdings = Holdings {
-            lsc: dir.lsc()?,
-            mic: dir.mic()?,
-            dir: Some(dir),
-        };
+        self.holdings = Holdings { lsc: dir.lsc()?, mic: dir.mic()?, dir: Some(dir) };
         Ok(self)
     }
 
@@ -248,11 +233,7 @@ impl SimulatedPhone {
         self.attempts += 1;
         let ended = driver::session(self).await;
         if let Err(failure) = &ended {
-            self.log(Event {
-                step: "broken",
-                problem: Some(failure.to_string()),
-                ..Event::default()
-            });
+            self.log(Event { step: "broken", problem: Some(failure.to_string()), ..Event::default() });
         }
         ended
     }
@@ -270,23 +251,12 @@ impl SimulatedPhone {
             let last = self.attempt().await;
             let session_time = start.elapsed();
             match &last {
-                Err(failure)
-                    if failure.may_pass() && number < self.retries && !self.stop.is_cancelled() =>
-                {
+                Err(failure) if failure.may_pass() && number < self.retries && !self.stop.is_cancelled() => {
                     number += 1;
-                    tell(Retry {
-                        failure,
-                        number,
-                        of: self.retries,
-                        after: self.retry_interval,
-                    });
+                    tell(Retry { failure, number, of: self.retries, after: self.retry_interval });
                 }
                 _ => {
-                    return EnrolOutcome {
-                        last,
-                        attempts: number + 1,
-                        session_time,
-                    };
+                    return EnrolOutcome { last, attempts: number + 1, session_time };
                 }
             }
             // Stopped while it waits: no further attempt, and what there is to tell is that.

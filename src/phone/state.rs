@@ -63,9 +63,7 @@ impl StateDir {
     /// # Errors
     /// When it cannot be made.
     pub fn open(path: &Path) -> Result<Self, StateError> {
-        let dir = Self {
-            path: path.to_owned(),
-        };
+        let dir = Self { path: path.to_owned() };
         let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
         made.map_err(|error| dir.error("make", "", &error))?;
         Ok(dir)
@@ -99,9 +97,7 @@ impl StateDir {
             return Ok(None);
         };
         let der = from_pem(&text);
-        Ok(Some(
-            der.map_err(|error| self.error("read", "mic.pem", &error))?,
-        ))
+        Ok(Some(der.map_err(|error| self.error("read", "mic.pem", &error))?))
     }
 
     /// Replaces the LSC and its key, both or neither, and returns when they are on disk.
@@ -156,9 +152,7 @@ impl StateDir {
     /// # Errors
     /// When it cannot be written.
     pub fn keep_flash(&self, authentication_mode: StoredMode) -> Result<(), StateError> {
-        let flash = serde_json::to_vec(&Flash {
-            authentication_mode,
-        });
+        let flash = serde_json::to_vec(&Flash { authentication_mode });
         let flash = flash.map_err(|error| self.error("write", "flash.json", &error))?;
         self.write("flash.json", &flash)
     }
@@ -222,17 +216,8 @@ impl StateDir {
         File::open(&self.path)?.sync_all()
     }
 
-    fn error(
-        &self,
-        verb: &'static str,
-        name: &str,
-        problem: &(impl std::fmt::Display + ?Sized),
-    ) -> StateError {
-        StateError {
-            verb,
-            path: self.file(name),
-            problem: problem.to_string(),
-        }
+    fn error(&self, verb: &'static str, name: &str, problem: &(impl std::fmt::Display + ?Sized)) -> StateError {
+        StateError { verb, path: self.file(name), problem: problem.to_string() }
     }
 }
 
@@ -270,9 +255,6 @@ mod tests {
         let state = StateDir::open(dir.path()).unwrap();
         fs::write(state.file("lsc.pem"), "no certificate").unwrap();
         let error = state.lsc().unwrap_err().to_string();
-        assert!(
-            error.contains("read") && error.contains("lsc.pem"),
-            "{error}"
-        );
+        assert!(error.contains("read") && error.contains("lsc.pem"), "{error}");
     }
 }

@@ -41,9 +41,7 @@ pub(super) fn print(state: &StateDir, output: &mut impl Write) -> Result<(), Box
 
 fn details(der: &[u8], output: &mut impl Write) -> Result<(), Box<dyn Error>> {
     let facts = CertificateFacts::from_der(der)?;
-    let kind = facts
-        .key_kind
-        .map_or_else(|| "unknown".to_owned(), |kind| kind.to_string());
+    let kind = facts.key_kind.map_or_else(|| "unknown".to_owned(), |kind| kind.to_string());
     for (label, value) in [
         ("Subject", &facts.subject),
         ("Issuer", &facts.issuer),

@@ -42,19 +42,14 @@ impl Summary {
     /// Sums up.
     pub fn of(outcomes: &[EnrolOutcome], took: Duration) -> Self {
         let mut times = Vec::new();
-        let mut summary = Self {
-            phones: outcomes.len(),
-            seconds: took.as_secs_f64(),
-            ..Self::default()
-        };
+        let mut summary = Self { phones: outcomes.len(), seconds: took.as_secs_f64(), ..Self::default() };
         for outcome in outcomes {
             summary.retries += u64::from(outcome.attempts.saturating_sub(1));
             let (kind, example) = match &outcome.last {
                 // That nothing was done is no enrolment, however well it went.
-                Ok(AttemptOutcome::NothingScheduled) => (
-                    "nothing-scheduled",
-                    "nothing waits for this phone".to_owned(),
-                ),
+                Ok(AttemptOutcome::NothingScheduled) => {
+                    ("nothing-scheduled", "nothing waits for this phone".to_owned())
+                }
                 Ok(done) if done.is_fine() => {
                     times.push(outcome.session_time.as_secs_f64() * 1e3);
                     continue;
@@ -104,10 +99,7 @@ impl Summary {
 /// The nearest rank of ascending values; 0 of none.
 fn percentile(ascending: &[f64], percent: usize) -> f64 {
     let rank = (ascending.len() * percent).div_ceil(100);
-    ascending
-        .get(rank.saturating_sub(1))
-        .copied()
-        .unwrap_or(0.0)
+    ascending.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
 }
 
 #[cfg(test)]

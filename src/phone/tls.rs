@@ -36,10 +36,7 @@ pub fn tls_config(ctl_der: &[u8]) -> Result<Arc<ClientConfig>, TlsError> {
     // A CTL that cannot be read would pin a server that cannot exist.
     CertificateFacts::from_der(ctl_der)?;
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let pinned = Pinned {
-        certificate: CertificateDer::from(ctl_der.to_vec()),
-        provider: Arc::clone(&provider),
-    };
+    let pinned = Pinned { certificate: CertificateDer::from(ctl_der.to_vec()), provider: Arc::clone(&provider) };
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
@@ -118,17 +115,13 @@ impl ServerCertVerifier for Pinned {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
 /// Whether a handshake failed because of [`NotInCtl`].
 pub(super) fn is_not_in_ctl(error: &std::io::Error) -> bool {
-    let inner = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     matches!(
         inner,
         Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(why)))) if why.is::<NotInCtl>()

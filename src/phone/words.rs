@@ -24,9 +24,7 @@ pub(super) fn told(outcome: &AttemptOutcome) -> String {
     match outcome {
         AttemptOutcome::Installed { .. } => "Installed. Success".to_owned(),
         AttemptOutcome::Deleted { had_one: true } => "Not Installed. Success: deleted".to_owned(),
-        AttemptOutcome::Deleted { had_one: false } => {
-            "Not Installed. Success: there was none to delete".to_owned()
-        }
+        AttemptOutcome::Deleted { had_one: false } => "Not Installed. Success: there was none to delete".to_owned(),
         AttemptOutcome::Fetched { shown, missing } => match (&shown[..], &missing[..]) {
             (shown, []) => format!("Success: showed {}", list(shown)),
             ([], missing) => format!("Success: has no {} to show", list(missing)),
@@ -34,9 +32,7 @@ pub(super) fn told(outcome: &AttemptOutcome) -> String {
                 format!("Success: showed {}, has no {}", list(shown), list(missing))
             }
         },
-        AttemptOutcome::NothingScheduled => {
-            "No operation: nothing is scheduled for this phone".to_owned()
-        }
+        AttemptOutcome::NothingScheduled => "No operation: nothing is scheduled for this phone".to_owned(),
         AttemptOutcome::UnknownDevice => {
             "Failure: the server knows no device of this name; see that the Phone exists".to_owned()
         }

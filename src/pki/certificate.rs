@@ -120,8 +120,7 @@ impl CertificateFacts {
 /// [`CertificateError::TooLong`] beyond [`MAX_CERTIFICATE`].
 pub fn to_pem(der: &[u8]) -> Result<String, CertificateError> {
     bounded(der.len(), MAX_CERTIFICATE)?;
-    encode_string("CERTIFICATE", LineEnding::LF, der)
-        .map_err(|error| CertificateError::Encoding(error.into()))
+    encode_string("CERTIFICATE", LineEnding::LF, der).map_err(|error| CertificateError::Encoding(error.into()))
 }
 
 /// Reads the one certificate in PEM text; text around it and blocks of other kinds are skipped.
@@ -137,9 +136,7 @@ pub fn from_pem(pem: &str) -> Result<Vec<u8>, CertificateError> {
             parse(&der)?;
             Ok(der.to_vec())
         }
-        (last, others) => Err(CertificateError::Pem {
-            found: others + usize::from(last.is_some()),
-        }),
+        (last, others) => Err(CertificateError::Pem { found: others + usize::from(last.is_some()) }),
     }
 }
 
@@ -158,9 +155,7 @@ fn bounded(octets: usize, limit: usize) -> Result<(), CertificateError> {
 
 fn common_name(subject: &Name) -> Option<String> {
     // With two common names it is anybody's guess which one counts, so neither does.
-    let mut names = subject
-        .iter()
-        .filter(|attribute| attribute.oid == COMMON_NAME);
+    let mut names = subject.iter().filter(|attribute| attribute.oid == COMMON_NAME);
     if names.next().is_none() || names.next().is_some() {
         return None;
     }
@@ -171,17 +166,8 @@ fn common_name(subject: &Name) -> Option<String> {
 /// What may be shown of a text that somebody else wrote.
 fn shown(text: &str) -> String {
     let mut rest = text.chars();
-    let mut out: String = rest
-        .by_ref()
-        .take(MAX_NAME)
-        .map(|c| {
-            if c.is_control() {
-                char::REPLACEMENT_CHARACTER
-            } else {
-                c
-            }
-        })
-        .collect();
+    let mut out: String =
+        rest.by_ref().take(MAX_NAME).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
     if rest.next().is_some() {
         out.push('…');
     }

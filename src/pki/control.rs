@@ -31,13 +31,7 @@ const SCHEME: &str = "capf://";
 pub fn generate_controller_ca(now: Timestamp) -> Result<OwnPair, IssueError> {
     let name = LscSubject::default().name(&random_name("capf-controllers-")?)?;
     let lifetime = Lifetime::Years(CA_YEARS);
-    self_signed(
-        authority(name),
-        OwnKey::EC_P256,
-        lifetime,
-        now,
-        Timestamp::MAX,
-    )
+    self_signed(authority(name), OwnKey::EC_P256, lifetime, now, Timestamp::MAX)
 }
 
 /// The controllers' authority, its key parsed once and kept ready. `Debug` shows its name only.
@@ -65,21 +59,12 @@ impl ControllerCa {
     /// # Errors
     /// [`IssueError`] when the name is no DNS name, the days are out of bounds, the authority is not valid at
     /// `now`, or the signature fails.
-    pub fn server_credential(
-        &self,
-        dns_name: &str,
-        now: Timestamp,
-        days: u16,
-    ) -> Result<OwnPair, IssueError> {
-        let malformed = || IssueError::Attribute {
-            attribute: "DNS name",
-            problem: format!("{dns_name:?} is not a DNS name"),
-        };
+    pub fn server_credential(&self, dns_name: &str, now: Timestamp, days: u16) -> Result<OwnPair, IssueError> {
+        let malformed =
+            || IssueError::Attribute { attribute: "DNS name", problem: format!("{dns_name:?} is not a DNS name") };
         DnsName::try_from(dns_name).map_err(|_| malformed())?;
         let mut params = credential("capf-controller", ExtendedKeyUsagePurpose::ServerAuth)?;
-        params.subject_alt_names = vec![SanType::DnsName(
-            dns_name.try_into().map_err(|_| malformed())?,
-        )];
+        params.subject_alt_names = vec![SanType::DnsName(dns_name.try_into().map_err(|_| malformed())?)];
         self.pair(params, now, days)
     }
 
@@ -89,12 +74,7 @@ impl ControllerCa {
     /// # Errors
     /// [`IssueError`] when the URI names no proxy, the days are out of bounds, the authority is not valid at `now`,
     /// or the signature fails.
-    pub fn client_credential(
-        &self,
-        uri_of_proxy: &str,
-        now: Timestamp,
-        days: u16,
-    ) -> Result<OwnPair, IssueError> {
+    pub fn client_credential(&self, uri_of_proxy: &str, now: Timestamp, days: u16) -> Result<OwnPair, IssueError> {
         if proxy_of(uri_of_proxy).is_none() {
             return Err(IssueError::Attribute {
                 attribute: "URI",
@@ -106,12 +86,7 @@ impl ControllerCa {
         self.pair(params, now, days)
     }
 
-    fn pair(
-        &self,
-        params: CertificateParams,
-        now: Timestamp,
-        days: u16,
-    ) -> Result<OwnPair, IssueError> {
+    fn pair(&self, params: CertificateParams, now: Timestamp, days: u16) -> Result<OwnPair, IssueError> {
         let key = generate_key(OwnKey::EC_P256)?;
         Ok(OwnPair {
             certificate: self.0.sign(params, &key, Lifetime::Days(days), now)?,
@@ -120,10 +95,7 @@ impl ControllerCa {
     }
 }
 
-fn credential(
-    common_name: &str,
-    purpose: ExtendedKeyUsagePurpose,
-) -> Result<CertificateParams, IssueError> {
+fn credential(common_name: &str, purpose: ExtendedKeyUsagePurpose) -> Result<CertificateParams, IssueError> {
     let mut params = end_entity(LscSubject::default().name(common_name)?, false);
     params.extended_key_usages = vec![purpose];
     Ok(params)
@@ -140,9 +112,7 @@ pub fn proxy_uri(namespace: &str, proxy: &str) -> String {
 #[must_use]
 pub fn proxy_of(uri: &str) -> Option<(&str, &str)> {
     let is_name = |text: &str, limit: usize, dots: bool| {
-        let allowed = |c: u8| {
-            c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || (dots && c == b'.')
-        };
+        let allowed = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || (dots && c == b'.');
         (1..=limit).contains(&text.len()) && text.bytes().all(allowed)
     };
     let (namespace, proxy) = uri.strip_prefix(SCHEME)?.split_once('/')?;
@@ -166,8 +136,5 @@ pub fn uri_san(certificate: &[u8]) -> Option<String> {
 #[must_use]
 pub fn renew_at(facts: &CertificateFacts) -> Timestamp {
     let life = facts.not_before.duration_until(facts.not_after);
-    facts
-        .not_before
-        .saturating_add(life / 3 * 2)
-        .unwrap_or(facts.not_after)
+    facts.not_before.saturating_add(life / 3 * 2).unwrap_or(facts.not_after)
 }

@@ -38,9 +38,7 @@ pub enum IssueError {
         problem: String,
     },
     /// A lifetime nobody means, or one that ends beyond the calendar. Waiting does not help.
-    #[error(
-        "cannot make a certificate that lasts {asked}: ask for 1 to 100 years, or 1 to 3650 days"
-    )]
+    #[error("cannot make a certificate that lasts {asked}: ask for 1 to 100 years, or 1 to 3650 days")]
     Lifetime {
         /// What was asked for.
         asked: String,
@@ -73,9 +71,7 @@ pub enum IssueError {
         issuer: String,
     },
     /// Certificate and private key are of two pairs. Waiting does not help.
-    #[error(
-        "cannot use {issuer}: its private key belongs to another certificate; restore both from the same backup"
-    )]
+    #[error("cannot use {issuer}: its private key belongs to another certificate; restore both from the same backup")]
     KeyMismatch {
         /// The subject of the certificate.
         issuer: String,

@@ -5,8 +5,8 @@
 
 use jiff::Timestamp;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue,
-    ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose, SanType, SubjectPublicKeyInfo,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa,
+    KeyUsagePurpose, SanType, SubjectPublicKeyInfo,
 };
 use secrecy::SecretString;
 
@@ -40,30 +40,10 @@ impl LscSubject {
         let mut name = DistinguishedName::new();
         for (kind, attribute, value, limit) in [
             (DnType::CommonName, "common name", Some(common_name), 64),
-            (
-                DnType::OrganizationName,
-                "organization",
-                self.organization.as_deref(),
-                64,
-            ),
-            (
-                DnType::OrganizationalUnitName,
-                "organizational unit",
-                self.organizational_unit.as_deref(),
-                64,
-            ),
-            (
-                DnType::LocalityName,
-                "locality",
-                self.locality.as_deref(),
-                128,
-            ),
-            (
-                DnType::StateOrProvinceName,
-                "state",
-                self.state.as_deref(),
-                128,
-            ),
+            (DnType::OrganizationName, "organization", self.organization.as_deref(), 64),
+            (DnType::OrganizationalUnitName, "organizational unit", self.organizational_unit.as_deref(), 64),
+            (DnType::LocalityName, "locality", self.locality.as_deref(), 128),
+            (DnType::StateOrProvinceName, "state", self.state.as_deref(), 128),
         ] {
             if let Some(value) = value {
                 check_text(attribute, value, limit)?;
@@ -140,11 +120,7 @@ pub(super) fn authority(name: DistinguishedName) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = name;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![
-        KeyUsagePurpose::DigitalSignature,
-        KeyUsagePurpose::KeyCertSign,
-        KeyUsagePurpose::CrlSign,
-    ];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params
 }
 
@@ -173,19 +149,10 @@ pub struct ServiceRequest<'a> {
 pub fn generate_service(request: &ServiceRequest<'_>) -> Result<OwnPair, IssueError> {
     let common_name = random_name("CAPF-")?;
     check_not_over("the issuer", request.issuer_not_after, request.now)?;
-    let mut params = end_entity(
-        request.subject.name(&common_name)?,
-        request.key.kind().is_rsa(),
-    );
+    let mut params = end_entity(request.subject.name(&common_name)?, request.key.kind().is_rsa());
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let lifetime = Lifetime::Years(request.years);
-    self_signed(
-        params,
-        request.key,
-        lifetime,
-        request.now,
-        request.issuer_not_after,
-    )
+    self_signed(params, request.key, lifetime, request.now, request.issuer_not_after)
 }
 
 /// A certificate that signs no others. RFC 8813 forbids keyEncipherment beside an EC key.
@@ -254,13 +221,9 @@ impl OwnIssuer {
             ExtendedKeyUsagePurpose::Other(IPSEC_END_SYSTEM.to_vec()),
         ];
         params.subject_alt_names = vec![uri(device_name, "device name")?];
-        let sign_error = |source| IssueError::Sign {
-            subject: device_name.to_owned(),
-            source,
-        };
+        let sign_error = |source| IssueError::Sign { subject: device_name.to_owned(), source };
         let spki = SubjectPublicKeyInfo::from_der(key.spki()).map_err(sign_error)?;
-        self.0
-            .sign(params, &spki, Lifetime::Years(request.years), request.now)
+        self.0.sign(params, &spki, Lifetime::Years(request.years), request.now)
     }
 }
 
@@ -268,9 +231,6 @@ impl OwnIssuer {
 pub(super) fn uri(text: &str, attribute: &'static str) -> Result<SanType, IssueError> {
     match text.try_into() {
         Ok(ascii) => Ok(SanType::URI(ascii)),
-        Err(_) => Err(IssueError::Attribute {
-            attribute,
-            problem: format!("{text:?} is not ASCII"),
-        }),
+        Err(_) => Err(IssueError::Attribute { attribute, problem: format!("{text:?} is not ASCII") }),
     }
 }

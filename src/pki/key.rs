@@ -45,23 +45,15 @@ impl PublicKey {
             return Err(KeyRejected::TooLong { octets: spki.len() });
         }
         let info = SubjectPublicKeyInfoRef::from_der(spki)?;
-        let bits = info
-            .subject_public_key
-            .as_bytes()
-            .ok_or(KeyRejected::PartialOctet)?;
+        let bits = info.subject_public_key.as_bytes().ok_or(KeyRejected::PartialOctet)?;
         let kind = match info.algorithm.oid {
             RSA_ENCRYPTION => rsa_kind(info.algorithm.parameters, bits)?,
             EC_PUBLIC_KEY => ec_kind(info.algorithm.parameters, bits)?,
             other => {
-                return Err(KeyRejected::Algorithm {
-                    oid: other.to_string(),
-                });
+                return Err(KeyRejected::Algorithm { oid: other.to_string() });
             }
         };
-        Ok(Self {
-            kind,
-            spki: spki.into(),
-        })
+        Ok(Self { kind, spki: spki.into() })
     }
 
     /// What kind of key it is.
@@ -88,11 +80,7 @@ impl PublicKey {
     /// [`KeyRejected::NotAsked`], naming both.
     pub fn matches(&self, asked: KeyKind) -> Result<(), KeyRejected> {
         let came = self.kind;
-        if came == asked {
-            Ok(())
-        } else {
-            Err(KeyRejected::NotAsked { asked, came })
-        }
+        if came == asked { Ok(()) } else { Err(KeyRejected::NotAsked { asked, came }) }
     }
 }
 
@@ -160,9 +148,7 @@ pub enum KeyRejected {
         curve: Curve,
     },
     /// A modulus of a size that is not offered.
-    #[error(
-        "cannot accept an RSA public key of {bits} bits: only 512, 1024, 2048, 3072 and 4096 are"
-    )]
+    #[error("cannot accept an RSA public key of {bits} bits: only 512, 1024, 2048, 3072 and 4096 are")]
     Modulus {
         /// The bits that came.
         bits: usize,
@@ -189,15 +175,11 @@ pub enum KeyRejected {
 fn rsa_kind(parameters: Option<AnyRef<'_>>, key: &[u8]) -> Result<KeyKind, KeyRejected> {
     // RFC 3279 section 2.3.1: MUST be NULL. Without it the certificate would not carry the key byte for byte.
     if parameters != Some(AnyRef::NULL) {
-        return Err(KeyRejected::Parameters {
-            algorithm: "RSA",
-            wanted: "NULL",
-        });
+        return Err(KeyRejected::Parameters { algorithm: "RSA", wanted: "NULL" });
     }
     let mut reader = SliceReader::new(key)?;
-    let (modulus, exponent) = reader.sequence(|inner| {
-        Ok::<_, der::Error>((UintRef::decode(inner)?, UintRef::decode(inner)?))
-    })?;
+    let (modulus, exponent) =
+        reader.sequence(|inner| Ok::<_, der::Error>((UintRef::decode(inner)?, UintRef::decode(inner)?)))?;
     reader.finish()?;
 
     let bits = bit_length(modulus);
@@ -214,30 +196,22 @@ fn rsa_kind(parameters: Option<AnyRef<'_>>, key: &[u8]) -> Result<KeyKind, KeyRe
 /// Reads `ECPoint` under a named curve (RFC 5480 section 2).
 fn ec_kind(parameters: Option<AnyRef<'_>>, point: &[u8]) -> Result<KeyKind, KeyRejected> {
     let named = parameters.and_then(|any| any.decode_as::<ObjectIdentifier>().ok());
-    let named = named.ok_or(KeyRejected::Parameters {
-        algorithm: "EC",
-        wanted: "a named curve",
-    })?;
+    let named = named.ok_or(KeyRejected::Parameters { algorithm: "EC", wanted: "a named curve" })?;
     let curve = Curve::ALL
         .into_iter()
         .find(|curve| curve_oid(*curve) == named)
-        .ok_or_else(|| KeyRejected::UnknownCurve {
-            oid: named.to_string(),
-        })?;
+        .ok_or_else(|| KeyRejected::UnknownCurve { oid: named.to_string() })?;
     if point.len() != point_octets(curve) || point.first() != Some(&4) {
         return Err(KeyRejected::PointForm { curve });
     }
     // aws-lc checks the equation when it reads a point, and the whole key once more (EC_KEY_check_key).
-    ParsedPublicKey::new(verification(curve), point)
-        .map_err(|_| KeyRejected::NotOnCurve { curve })?;
+    ParsedPublicKey::new(verification(curve), point).map_err(|_| KeyRejected::NotOnCurve { curve })?;
     Ok(KeyKind::Ec(curve))
 }
 
 fn bit_length(number: UintRef<'_>) -> usize {
     let octets = number.as_bytes();
-    octets
-        .first()
-        .map_or(0, |first| octets.len() * 8 - first.leading_zeros() as usize)
+    octets.first().map_or(0, |first| octets.len() * 8 - first.leading_zeros() as usize)
 }
 
 fn is_odd(number: UintRef<'_>) -> bool {

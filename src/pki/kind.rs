@@ -22,13 +22,7 @@ pub enum RsaBits {
 
 impl RsaBits {
     /// All sizes, ascending.
-    pub const ALL: [Self; 5] = [
-        Self::B512,
-        Self::B1024,
-        Self::B2048,
-        Self::B3072,
-        Self::B4096,
-    ];
+    pub const ALL: [Self; 5] = [Self::B512, Self::B1024, Self::B2048, Self::B3072, Self::B4096];
 
     /// The size of the modulus in bits.
     #[must_use]
@@ -45,9 +39,7 @@ impl RsaBits {
     /// The size of exactly `bits` bits, if it is one of those offered.
     #[must_use]
     pub fn from_bits(bits: usize) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|size| usize::from(size.bits()) == bits)
+        Self::ALL.into_iter().find(|size| usize::from(size.bits()) == bits)
     }
 }
 
@@ -151,9 +143,7 @@ impl FromStr for KeyKind {
         Self::ALL
             .into_iter()
             .find(|kind| kind.compact() == text)
-            .ok_or_else(|| UnknownKeyKind {
-                text: text.chars().take(32).collect(),
-            })
+            .ok_or_else(|| UnknownKeyKind { text: text.chars().take(32).collect() })
     }
 }
 

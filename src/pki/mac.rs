@@ -20,9 +20,7 @@ pub enum MacKeyError {
     #[error("cannot make an authentication key: the system gives no random octets; try again")]
     Random,
     /// The text is not what [`MacKey::to_base64`] writes.
-    #[error(
-        "cannot read the authentication key: not 32 octets in base64; delete its Secret to have one made anew"
-    )]
+    #[error("cannot read the authentication key: not 32 octets in base64; delete its Secret to have one made anew")]
     Malformed,
 }
 
@@ -56,11 +54,7 @@ impl MacKey {
             }
         });
         decoded.zeroize();
-        if fits {
-            Ok(Self(key))
-        } else {
-            Err(MacKeyError::Malformed)
-        }
+        if fits { Ok(Self(key)) } else { Err(MacKeyError::Malformed) }
     }
 
     /// The key in base64, to be kept in a Secret.

@@ -16,10 +16,7 @@ mod signer;
 pub use certificate::{CertificateError, CertificateFacts};
 pub use control::ControllerCa;
 pub use error::IssueError;
-pub use issue::{
-    IssuerRequest, LscRequest, LscSubject, OwnIssuer, ServiceRequest, generate_issuer,
-    generate_service,
-};
+pub use issue::{IssuerRequest, LscRequest, LscSubject, OwnIssuer, ServiceRequest, generate_issuer, generate_service};
 pub use key::{KeyRejected, PublicKey};
 pub use kind::{Curve, KeyKind, OwnKey, OwnKeyTooWeak, RsaBits, UnknownKeyKind};
 pub use mac::{MacKey, MacKeyError};

@@ -4,9 +4,7 @@ use std::{fmt, time::Duration};
 
 use aws_lc_rs::rand;
 use jiff::{SignedDuration, Timestamp, ToSpan, tz::TimeZone};
-use rcgen::{
-    CertificateParams, Issuer, KeyPair, PublicKeyData, RsaKeySize, SerialNumber, date_time_ymd,
-};
+use rcgen::{CertificateParams, Issuer, KeyPair, PublicKeyData, RsaKeySize, SerialNumber, date_time_ymd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use secrecy::{ExposeSecret, SecretString};
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
@@ -81,10 +79,7 @@ pub(super) struct Signer {
 }
 
 impl Signer {
-    pub(super) fn from_pem(
-        certificate: &str,
-        private_key: &SecretString,
-    ) -> Result<Self, IssueError> {
+    pub(super) fn from_pem(certificate: &str, private_key: &SecretString) -> Result<Self, IssueError> {
         let certificate = IssuedCertificate::new(from_pem(certificate)?)?;
         let issuer = certificate.facts().subject.clone();
         if let Some(problem) = unfit(&certificate)? {
@@ -99,10 +94,7 @@ impl Signer {
         }
         let der = CertificateDer::from(certificate.der());
         match Issuer::from_ca_cert_der(&der, key) {
-            Ok(issuer) => Ok(Self {
-                issuer,
-                certificate,
-            }),
+            Ok(issuer) => Ok(Self { issuer, certificate }),
             Err(_) => Err(IssueError::NotAnIssuer {
                 issuer,
                 problem: "its name or extensions are in a form that cannot be repeated",
@@ -124,10 +116,7 @@ impl Signer {
     ) -> Result<IssuedCertificate, IssueError> {
         let facts = self.certificate.facts();
         if now < facts.not_before {
-            return Err(IssueError::IssuerNotYetValid {
-                issuer: facts.subject.clone(),
-                not_before: facts.not_before,
-            });
+            return Err(IssueError::IssuerNotYetValid { issuer: facts.subject.clone(), not_before: facts.not_before });
         }
         check_not_over(&facts.subject, facts.not_after, now)?;
         lifetime.apply(&mut params, now, facts.not_after)?;
@@ -163,12 +152,8 @@ fn unfit(certificate: &IssuedCertificate) -> Result<Option<&'static str>, Certif
     let mut types: Vec<_> = name.iter().map(|attribute| attribute.oid).collect();
     types.sort_unstable();
     types.dedup();
-    let repeatable =
-        !name.is_empty() && types.len() == name.len() && name.iter_rdn().all(|rdn| rdn.len() == 1);
-    Ok(
-        (!repeatable)
-            .then_some("its subject is empty or has an attribute type twice (two OU, say)"),
-    )
+    let repeatable = !name.is_empty() && types.len() == name.len() && name.iter_rdn().all(|rdn| rdn.len() == 1);
+    Ok((!repeatable).then_some("its subject is empty or has an attribute type twice (two OU, say)"))
 }
 
 fn read_key(pem: &SecretString) -> Option<KeyPair> {
@@ -193,10 +178,7 @@ pub(super) fn self_signed(
     let key = generate_key(key)?;
     let signed = params.self_signed(&key);
     let signed = signed.map_err(|source| sign_error(&params, source))?;
-    Ok(OwnPair {
-        certificate: IssuedCertificate::new(signed.der().to_vec())?,
-        private_key: key.serialize_pem().into(),
-    })
+    Ok(OwnPair { certificate: IssuedCertificate::new(signed.der().to_vec())?, private_key: key.serialize_pem().into() })
 }
 
 /// Makes a key pair, with the hash that fits it: SHA-256, or on the larger curves the one of their size.
@@ -211,10 +193,7 @@ pub(super) fn generate_key(key: OwnKey) -> Result<KeyPair, IssueError> {
         KeyKind::Ec(Curve::P384) => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384),
         KeyKind::Ec(Curve::P521) => KeyPair::generate_for(&rcgen::PKCS_ECDSA_P521_SHA512),
     };
-    made.map_err(|source| IssueError::GenerateKey {
-        kind: key.kind(),
-        source,
-    })
+    made.map_err(|source| IssueError::GenerateKey { kind: key.kind(), source })
 }
 
 /// How long a certificate is asked to last, from `now` on.
@@ -234,9 +213,7 @@ impl Lifetime {
         now: Timestamp,
         not_later_than: Timestamp,
     ) -> Result<(), IssueError> {
-        let end = self.end(now).ok_or_else(|| IssueError::Lifetime {
-            asked: self.to_string(),
-        });
+        let end = self.end(now).ok_or_else(|| IssueError::Lifetime { asked: self.to_string() });
         let end = end?.min(not_later_than);
         let start = now.checked_sub(BACKDATED).unwrap_or(Timestamp::MIN);
         let epoch = date_time_ymd(1970, 1, 1);
@@ -266,25 +243,17 @@ impl fmt::Display for Lifetime {
 
 /// Whole seconds since 1970; nothing here is older.
 fn since_epoch(at: Timestamp) -> Result<Duration, IssueError> {
-    let seconds = u64::try_from(at.as_second()).map_err(|_| IssueError::Lifetime {
-        asked: format!("from or to {at}"),
-    })?;
+    let seconds =
+        u64::try_from(at.as_second()).map_err(|_| IssueError::Lifetime { asked: format!("from or to {at}") })?;
     Ok(Duration::from_secs(seconds))
 }
 
 /// Refuses an issuer whose validity is over at `now`.
-pub(super) fn check_not_over(
-    issuer: &str,
-    not_after: Timestamp,
-    now: Timestamp,
-) -> Result<(), IssueError> {
+pub(super) fn check_not_over(issuer: &str, not_after: Timestamp, now: Timestamp) -> Result<(), IssueError> {
     if now < not_after {
         return Ok(());
     }
-    Err(IssueError::IssuerExpired {
-        issuer: issuer.to_owned(),
-        not_after,
-    })
+    Err(IssueError::IssuerExpired { issuer: issuer.to_owned(), not_after })
 }
 
 /// 128 random bits, positive and not zero (RFC 5280 section 4.1.2.2).

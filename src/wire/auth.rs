@@ -28,8 +28,7 @@ impl AuthReq {
         let mut elements = Elements::of(frame, &[ElementTag::VERSION, ElementTag::AUTH_TYPE])?;
         let skipped = elements.skipped();
         let version = elements.required(ElementTag::VERSION, |value| value.u8().map(Version))?;
-        let auth_type =
-            elements.optional(ElementTag::AUTH_TYPE, |value| value.u8().map(AuthType))?;
+        let auth_type = elements.optional(ElementTag::AUTH_TYPE, |value| value.u8().map(AuthType))?;
         Ok((Self { version, auth_type }, skipped))
     }
 
@@ -77,33 +76,15 @@ impl AuthRes {
     /// What a phone of this version sends: a phone of version 3 has a PASSWORD element always, empty where it has no string
     /// (captured); one of version 2 only where it has one (documented).
     pub fn new(version: Version, device_name: ClaimedName, evidence: Evidence) -> Self {
-        let CertificateEvidence {
-            password,
-            certificate,
-            signed_data,
-            sha2_signed_data,
-            sudi,
-        } = match evidence {
+        let CertificateEvidence { password, certificate, signed_data, sha2_signed_data, sudi } = match evidence {
             Evidence::Null => CertificateEvidence::default(),
-            Evidence::String(password) => CertificateEvidence {
-                password: Some(password),
-                ..Default::default()
-            },
+            Evidence::String(password) => CertificateEvidence { password: Some(password), ..Default::default() },
             Evidence::Certificate(evidence) => *evidence,
         };
         let empty = || (version != Version::TWO).then(|| SecretString::from(""));
         let password = password.or_else(empty);
         let reason = Some(Reason::OK);
-        Self {
-            reason,
-            version,
-            device_name,
-            password,
-            certificate,
-            signed_data,
-            sha2_signed_data,
-            sudi,
-        }
+        Self { reason, version, device_name, password, certificate, signed_data, sha2_signed_data, sudi }
     }
 
     pub(super) fn read(frame: &Frame) -> Result<(Self, Skipped), ParseError> {
@@ -115,12 +96,9 @@ impl AuthRes {
             device_name: elements.required(ElementTag::DEVICE_NAME, |value| {
                 let place = value.clone();
                 // The bound is the pattern's affair; its error says how long the name is.
-                ClaimedName::parse(text(value, usize::MAX)?)
-                    .map_err(|error| place.error(Problem::Name(error)))
+                ClaimedName::parse(text(value, usize::MAX)?).map_err(|error| place.error(Problem::Name(error)))
             })?,
-            password: elements.optional(ElementTag::PASSWORD, |value| {
-                secret_text(value, PASSWORD_LIMIT)
-            })?,
+            password: elements.optional(ElementTag::PASSWORD, |value| secret_text(value, PASSWORD_LIMIT))?,
             certificate: elements.optional(ElementTag::CERTIFICATE, Certificate::read)?,
             signed_data: elements.optional(ElementTag::SIGNED_DATA, octets)?,
             sha2_signed_data: elements.optional(ElementTag::SHA2_SIGNED_DATA, Signature::read)?,
@@ -179,27 +157,17 @@ impl AuthRes {
             1,
             1,
             self.device_name.as_sent().len() + 1,
-            self.password
-                .as_ref()
-                .map_or(0, |password| password.expose_secret().len() + 1),
-            self.certificate
-                .as_ref()
-                .map_or(0, Certificate::value_length),
-            self.signed_data
-                .as_ref()
-                .map_or(0, |signature| signature.len()),
-            self.sha2_signed_data
-                .as_ref()
-                .map_or(0, Signature::value_length),
+            self.password.as_ref().map_or(0, |password| password.expose_secret().len() + 1),
+            self.certificate.as_ref().map_or(0, Certificate::value_length),
+            self.signed_data.as_ref().map_or(0, |signature| signature.len()),
+            self.sha2_signed_data.as_ref().map_or(0, Signature::value_length),
             self.sudi.as_ref().map_or(0, SudiData::value_length),
         ]
     }
 
     /// The same as the question a server asks its authority.
     pub(super) fn into_opening(self, session_id: SessionId) -> Opening {
-        let password = self
-            .password
-            .filter(|password| !password.expose_secret().is_empty());
+        let password = self.password.filter(|password| !password.expose_secret().is_empty());
         let certificate = self.certificate.is_some()
             || self.signed_data.is_some()
             || self.sha2_signed_data.is_some()

@@ -94,22 +94,16 @@ pub enum CloseReason {
         version: Version,
     },
     /// No phone of this name.
-    #[error(
-        "refuse phone: no device of its name is known; make a Phone resource of this name, or see who connects"
-    )]
+    #[error("refuse phone: no device of its name is known; make a Phone resource of this name, or see who connects")]
     UnknownDevice,
     /// The authority said no.
-    #[error(
-        "refuse phone: the authority refused to {question}; its own log and the operation's status say why"
-    )]
+    #[error("refuse phone: the authority refused to {question}; its own log and the operation's status say why")]
     Refused {
         /// To which question.
         question: AuthorityTurn,
     },
     /// The authority could not be asked.
-    #[error(
-        "leave phone: the authority could not be asked to {question}; the phone comes again by itself"
-    )]
+    #[error("leave phone: the authority could not be asked to {question}; the phone comes again by itself")]
     Unavailable {
         /// Which question.
         question: AuthorityTurn,
@@ -121,9 +115,7 @@ pub enum CloseReason {
         waiting: Waiting,
     },
     /// A frame of another session.
-    #[error(
-        "refuse phone: its frame belongs to session {found}, this is {expected}; see what connects to the port"
-    )]
+    #[error("refuse phone: its frame belongs to session {found}, this is {expected}; see what connects to the port")]
     WrongSession {
         /// The session's number.
         expected: SessionId,
@@ -159,9 +151,7 @@ pub enum CloseReason {
     #[error("refuse phone: the authority's answer cannot be sent to it: {0}")]
     Unsendable(EncodeError),
     /// The authority answered what was not asked: a fault of this program.
-    #[error(
-        "leave phone: the authority answered {answer} while the session waited for {waiting}; report this fault"
-    )]
+    #[error("leave phone: the authority answered {answer} while the session waited for {waiting}; report this fault")]
     UnexpectedAnswer {
         /// The answer's name.
         answer: &'static str,
@@ -177,9 +167,7 @@ impl CloseReason {
         match self {
             Self::Finished(outcome) => Some(outcome.end_session_reason()),
             // 7 lets Jabber say "a certificate was already issued" (documented); 0 suits the others (captured).
-            Self::NothingScheduled {
-                version: Version::TWO,
-            } => Some(Reason::INVALID_ELEMENT),
+            Self::NothingScheduled { version: Version::TWO } => Some(Reason::INVALID_ELEMENT),
             Self::NothingScheduled { .. } => Some(Reason::NO_ACTION),
             Self::UnknownDevice => Some(Reason::UNKNOWN_DEVICE),
             Self::Refused { .. }
@@ -189,9 +177,7 @@ impl CloseReason {
             | Self::Frame(_)
             | Self::Message(_)
             | Self::Unsendable(_) => Some(Reason::INVALID_ELEMENT),
-            Self::Unavailable { .. } | Self::Deadline { .. } | Self::UnexpectedAnswer { .. } => {
-                None
-            }
+            Self::Unavailable { .. } | Self::Deadline { .. } | Self::UnexpectedAnswer { .. } => None,
         }
     }
 

@@ -33,10 +33,7 @@ impl DeviceName {
                 _ => character.is_ascii_alphanumeric() || matches!(character, '.' | '-'),
             };
             if !allowed {
-                return Err(DeviceNameError::Character {
-                    position: index + 1,
-                    character,
-                });
+                return Err(DeviceNameError::Character { position: index + 1, character });
             }
         }
         Ok(Self(text.to_ascii_uppercase()))
@@ -120,10 +117,7 @@ impl ClaimedName {
     /// # Errors
     /// Those of [`DeviceName::parse`].
     pub fn parse(text: &str) -> Result<Self, DeviceNameError> {
-        Ok(Self {
-            name: DeviceName::parse(text)?,
-            as_sent: text.to_owned(),
-        })
+        Ok(Self { name: DeviceName::parse(text)?, as_sent: text.to_owned() })
     }
 
     /// The name to look up.
@@ -139,9 +133,6 @@ impl ClaimedName {
 
 impl From<DeviceName> for ClaimedName {
     fn from(name: DeviceName) -> Self {
-        Self {
-            as_sent: name.0.clone(),
-            name,
-        }
+        Self { as_sent: name.0.clone(), name }
     }
 }

@@ -38,10 +38,7 @@ impl<'a> Elements<'a> {
         while !reader.is_empty() {
             let start = reader.clone();
             let tag = ElementTag(reader.u8()?);
-            let value = reader.counted().map_err(|error| ParseError {
-                element: Some(tag),
-                ..error
-            })?;
+            let value = reader.counted().map_err(|error| ParseError { element: Some(tag), ..error })?;
             if !used.contains(&tag) {
                 skipped.count += 1;
                 skipped.first = skipped.first.or(Some(tag));
@@ -51,11 +48,7 @@ impl<'a> Elements<'a> {
                 found.push((tag, value.within(tag)));
             }
         }
-        Ok(Self {
-            found,
-            skipped,
-            end: reader,
-        })
+        Ok(Self { found, skipped, end: reader })
     }
 
     /// What was passed over.
@@ -112,10 +105,7 @@ pub(super) fn text<'a>(reader: &mut Reader<'a>, limit: usize) -> Result<&'a str,
         return Err(place.error(Problem::NoNul));
     };
     if text.len() > limit {
-        return Err(place.error(Problem::TooLong {
-            length: text.len(),
-            limit,
-        }));
+        return Err(place.error(Problem::TooLong { length: text.len(), limit }));
     }
     if text.contains(&0) {
         return Err(place.error(Problem::InnerNul));
@@ -124,10 +114,7 @@ pub(super) fn text<'a>(reader: &mut Reader<'a>, limit: usize) -> Result<&'a str,
 }
 
 /// The same for a text that nobody may see.
-pub(super) fn secret_text(
-    reader: &mut Reader<'_>,
-    limit: usize,
-) -> Result<SecretString, ParseError> {
+pub(super) fn secret_text(reader: &mut Reader<'_>, limit: usize) -> Result<SecretString, ParseError> {
     text(reader, limit).map(SecretString::from)
 }
 
@@ -142,10 +129,7 @@ impl BodyWriter {
     /// a moved buffer would leave a copy behind that is not wiped.
     pub(super) fn new(command: Command, values: &[usize]) -> Self {
         let capacity = values.iter().map(|length| 3 + length).sum();
-        Self {
-            command,
-            bytes: Zeroizing::new(Vec::with_capacity(capacity)),
-        }
+        Self { command, bytes: Zeroizing::new(Vec::with_capacity(capacity)) }
     }
 
     /// Adds an element whose value is these parts in a row.
@@ -185,10 +169,5 @@ impl BodyWriter {
 
 /// A length as two bytes, big endian, inside the element `tag`.
 pub(super) fn length_bytes(tag: ElementTag, length: usize) -> Result<[u8; 2], EncodeError> {
-    u16::try_from(length)
-        .map(u16::to_be_bytes)
-        .map_err(|_| EncodeError::ValueTooLong {
-            element: tag,
-            length,
-        })
+    u16::try_from(length).map(u16::to_be_bytes).map_err(|_| EncodeError::ValueTooLong { element: tag, length })
 }

@@ -98,9 +98,7 @@ pub enum Problem {
         left: usize,
     },
     /// An element that may stand once only.
-    #[error(
-        "it stands there a second time; which of the two counts is anyone's guess, so neither does: send it once"
-    )]
+    #[error("it stands there a second time; which of the two counts is anyone's guess, so neither does: send it once")]
     Duplicate,
     /// An element that must stand.
     #[error("it is missing; this command cannot do without it: send it")]
@@ -133,17 +131,13 @@ pub enum Problem {
     #[error("{0}")]
     Name(DeviceNameError),
     /// SUDI_DATA without its certificate.
-    #[error(
-        "it holds no certificate, so its signatures prove nothing: send the certificate as sub-element 0"
-    )]
+    #[error("it holds no certificate, so its signatures prove nothing: send the certificate as sub-element 0")]
     SudiCertificateMissing,
     /// SUDI_DATA with two certificates.
     #[error("it holds a second certificate; which of the two counts is anyone's guess: send one")]
     SudiCertificateTwice,
     /// SUDI_DATA with two signatures of one hash.
-    #[error(
-        "it holds a second signature with {0}; which of the two counts is anyone's guess: send one"
-    )]
+    #[error("it holds a second signature with {0}; which of the two counts is anyone's guess: send one")]
     SudiSignatureTwice(HashId),
     /// SUDI_DATA with more signatures than there are hashes.
     #[error("it holds more than {limit} signatures; send one with SHA-1 and one with SHA-512")]
@@ -177,9 +171,7 @@ pub enum EncodeError {
         length: usize,
     },
     /// The frame is for a phone, carries no certificate, and is longer than what Jabber reads at once.
-    #[error(
-        "write frame {command}: {length} bytes, a phone reads at most 4096 at once; leave elements out"
-    )]
+    #[error("write frame {command}: {length} bytes, a phone reads at most 4096 at once; leave elements out")]
     TooLongForPhone {
         /// The command.
         command: Command,
@@ -216,8 +208,6 @@ pub enum KeyError {
     #[error("nothing says which key; RSA needs KEY_SIZE, EC needs KEY_TYPE and CURVE")]
     Unsaid,
     /// An EC key for a phone of version 2, which has no word for it.
-    #[error(
-        "a phone of protocol version 2 makes RSA keys only; ask it for one, or upgrade the phone"
-    )]
+    #[error("a phone of protocol version 2 makes RSA keys only; ask it for one, or upgrade the phone")]
     EcForVersionTwo,
 }

@@ -55,15 +55,8 @@ impl Frame {
     ) -> Result<Self, EncodeError> {
         let body = body.into();
         match u16::try_from(body.len()) {
-            Ok(_) => Ok(Self {
-                command,
-                session_id,
-                body,
-            }),
-            Err(_) => Err(EncodeError::BodyTooLong {
-                command,
-                length: body.len(),
-            }),
+            Ok(_) => Ok(Self { command, session_id, body }),
+            Err(_) => Err(EncodeError::BodyTooLong { command, length: body.len() }),
         }
     }
 
@@ -154,13 +147,7 @@ pub struct FrameDecoder {
 impl FrameDecoder {
     /// A decoder at the start of a stream, with the bounds of the side that receives.
     pub fn new(side: Side) -> Self {
-        Self {
-            side,
-            header: [0; HEADER_LENGTH],
-            header_length: 0,
-            body: Zeroizing::new(Vec::new()),
-            failed: None,
-        }
+        Self { side, header: [0; HEADER_LENGTH], header_length: 0, body: Zeroizing::new(Vec::new()), failed: None }
     }
 
     /// Takes bytes off the front of `input` until a frame is whole (`Some`) or the input is used up (`None`). Call it until it
@@ -177,20 +164,14 @@ impl FrameDecoder {
             return Ok(None);
         }
         if self.header[0] != MAGIC {
-            return Err(self.fail(FrameError::Magic {
-                found: self.header[0],
-            }));
+            return Err(self.fail(FrameError::Magic { found: self.header[0] }));
         }
         let Some((command, announced)) = self.announced() else {
             return Ok(None);
         };
         let limit = self.side.body_limit(command);
         if announced > limit {
-            return Err(self.fail(FrameError::BodyTooLong {
-                command,
-                announced,
-                limit,
-            }));
+            return Err(self.fail(FrameError::BodyTooLong { command, announced, limit }));
         }
         if self.body.capacity() < announced {
             // All of it at once: a buffer that grows leaves copies behind that are not wiped.
@@ -204,11 +185,7 @@ impl FrameDecoder {
         }
         let [_, _, id @ .., _, _] = self.header;
         self.header_length = 0;
-        Ok(Some(Frame {
-            command,
-            session_id: SessionId(u32::from_be_bytes(id)),
-            body: std::mem::take(&mut self.body),
-        }))
+        Ok(Some(Frame { command, session_id: SessionId(u32::from_be_bytes(id)), body: std::mem::take(&mut self.body) }))
     }
 
     /// The end of the stream: fine between frames.
@@ -229,12 +206,7 @@ impl FrameDecoder {
     /// Command and length of the body, once the whole header is there.
     fn announced(&self) -> Option<(Command, usize)> {
         let [_, command, .., high, low] = self.header;
-        (self.header_length == HEADER_LENGTH).then(|| {
-            (
-                Command(command),
-                usize::from(u16::from_be_bytes([high, low])),
-            )
-        })
+        (self.header_length == HEADER_LENGTH).then(|| (Command(command), usize::from(u16::from_be_bytes([high, low]))))
     }
 
     fn fail(&mut self, error: FrameError) -> FrameError {

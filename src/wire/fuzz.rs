@@ -13,9 +13,9 @@
 //! | 3 | a well-formed frame of this session | command, length of the body, 1 byte each, then the body (or what is left) |
 
 use super::{
-    Action, Answer, AuthorityTurn, CertType, Certificate, Command, Curve, DeviceName, Evidence,
-    Frame, FrameDecoder, FrameError, KeyRequest, Message, Octets, PhoneAction, PhoneConfig,
-    PhoneSession, PhoneState, Question, ServerSession, SessionId, Side, Version, Waiting,
+    Action, Answer, AuthorityTurn, CertType, Certificate, Command, Curve, DeviceName, Evidence, Frame, FrameDecoder,
+    FrameError, KeyRequest, Message, Octets, PhoneAction, PhoneConfig, PhoneSession, PhoneState, Question,
+    ServerSession, SessionId, Side, Version, Waiting,
 };
 
 /// The session number of the fuzzed sessions, that of the first captured one.
@@ -27,22 +27,10 @@ pub fn fuzz_frame(data: &[u8]) {
     for side in [Side::Server, Side::Phone] {
         let (whole, whole_end) = decode_all(side, data, data.len().max(1));
         let (pieces, pieces_end) = decode_all(side, data, 1);
-        assert_eq!(
-            whole, pieces,
-            "the pieces a stream comes in change its frames"
-        );
-        assert_eq!(
-            whole_end, pieces_end,
-            "the pieces a stream comes in change its end"
-        );
-        let encoded: Vec<u8> = whole
-            .iter()
-            .flat_map(|frame| frame.encode().to_vec())
-            .collect();
-        assert!(
-            data.starts_with(&encoded),
-            "a frame encodes to other bytes than it came from"
-        );
+        assert_eq!(whole, pieces, "the pieces a stream comes in change its frames");
+        assert_eq!(whole_end, pieces_end, "the pieces a stream comes in change its end");
+        let encoded: Vec<u8> = whole.iter().flat_map(|frame| frame.encode().to_vec()).collect();
+        assert!(data.starts_with(&encoded), "a frame encodes to other bytes than it came from");
     }
 }
 
@@ -62,15 +50,8 @@ pub fn fuzz_message(data: &[u8]) {
         return;
     };
     let again = Message::parse(&written).expect("what was written is read");
-    assert_eq!(
-        again.skipped.count, 0,
-        "nothing is written that is not read"
-    );
-    assert_eq!(
-        again.message.to_frame(SESSION).as_ref(),
-        Ok(&written),
-        "a second round changes nothing"
-    );
+    assert_eq!(again.skipped.count, 0, "nothing is written that is not read");
+    assert_eq!(again.message.to_frame(SESSION).as_ref(), Ok(&written), "a second round changes nothing");
 }
 
 /// Bytes as a script for a server's session: it closes at most once, says nothing after it, has one question open at most, and
@@ -86,20 +67,14 @@ pub fn fuzz_server_session(data: &[u8]) {
                 Action::Close(_) => assert_eq!(session.waiting_for(), Waiting::Nothing),
             }
         }
-        let closes = actions
-            .iter()
-            .filter(|action| matches!(action, Action::Close(_)))
-            .count();
+        let closes = actions.iter().filter(|action| matches!(action, Action::Close(_))).count();
         assert_eq!(
             closes,
             usize::from(session.waiting_for() == Waiting::Nothing),
             "closed and not over, or over and not closed"
         );
         if closes > 0 {
-            assert!(
-                session.on_deadline().1.is_empty(),
-                "a closed session does something"
-            );
+            assert!(session.on_deadline().1.is_empty(), "a closed session does something");
             return;
         }
         (session, actions) = match script.next_event() {
@@ -118,38 +93,21 @@ pub fn fuzz_phone_session(data: &[u8]) {
     let Ok(name) = DeviceName::parse("SEP58971ECC97C1") else {
         return;
     };
-    let version = if data.len().is_multiple_of(2) {
-        Version::THREE
-    } else {
-        Version::TWO
-    };
+    let version = if data.len().is_multiple_of(2) { Version::THREE } else { Version::TWO };
     let mut script = Script::new(Side::Phone, data);
-    let (mut session, mut actions) = (
-        PhoneSession::start(PhoneConfig::new(name, version)),
-        Vec::new(),
-    );
+    let (mut session, mut actions) = (PhoneSession::start(PhoneConfig::new(name, version)), Vec::new());
     loop {
         let mut ends = 0;
         for action in &actions {
             match action {
                 PhoneAction::Send(frame) => assert_reads(frame, Side::Server, session.id()),
                 PhoneAction::Ended { .. } | PhoneAction::Failed(_) => ends += 1,
-                _ => assert!(
-                    !session.state().awaits_server(),
-                    "asked for something, awaits another"
-                ),
+                _ => assert!(!session.state().awaits_server(), "asked for something, awaits another"),
             }
         }
-        assert_eq!(
-            ends,
-            usize::from(session.state() == PhoneState::Over),
-            "ended and not over, or over and not ended"
-        );
+        assert_eq!(ends, usize::from(session.state() == PhoneState::Over), "ended and not over, or over and not ended");
         if ends > 0 {
-            assert!(
-                session.on_closed().1.is_empty(),
-                "a session that is over does something"
-            );
+            assert!(session.on_closed().1.is_empty(), "a session that is over does something");
             return;
         }
         (session, actions) = match script.next_event() {
@@ -179,11 +137,7 @@ struct Script<'a> {
 
 impl<'a> Script<'a> {
     fn new(side: Side, data: &'a [u8]) -> Self {
-        Self {
-            rest: data,
-            decoder: FrameDecoder::new(side),
-            stream: &[],
-        }
+        Self { rest: data, decoder: FrameDecoder::new(side), stream: &[] }
     }
 
     fn next_event(&mut self) -> Option<Event> {
@@ -203,9 +157,7 @@ impl<'a> Script<'a> {
                 _ => {
                     let (command, length) = (self.byte()?, self.byte()?);
                     let body = self.take(usize::from(length)).to_vec();
-                    return Frame::new(Command(command), SESSION, body)
-                        .ok()
-                        .map(Event::Frame);
+                    return Frame::new(Command(command), SESSION, body).ok().map(Event::Frame);
                 }
             }
         }
@@ -240,19 +192,9 @@ fn decode_all(side: Side, data: &[u8], piece: usize) -> (Vec<Frame>, Result<(), 
 
 /// What is sent can be read, and belongs to the session.
 fn assert_reads(frame: &Frame, reader: Side, id: Option<SessionId>) {
-    assert_eq!(
-        Some(frame.session_id()),
-        id,
-        "a frame goes to another session"
-    );
-    assert!(
-        frame.body().len() <= reader.body_limit(frame.command()),
-        "a frame is too long for its reader"
-    );
-    assert!(
-        Message::parse(frame).is_ok(),
-        "a frame is sent that cannot be read"
-    );
+    assert_eq!(Some(frame.session_id()), id, "a frame goes to another session");
+    assert!(frame.body().len() <= reader.body_limit(frame.command()), "a frame is too long for its reader");
+    assert!(Message::parse(frame).is_ok(), "a frame is sent that cannot be read");
 }
 
 /// What a session waits for once it has asked this.
@@ -273,22 +215,14 @@ pub fn server_answer(number: u8) -> Answer {
         2 => install(KeyRequest::Rsa { bits: 2047 }),
         3 => install(KeyRequest::Ec(Curve(0xff))),
         4 => Answer::Delete,
-        5 => Answer::Fetch {
-            certificate: CertType::LSC,
-        },
-        6 => Answer::Fetch {
-            certificate: CertType::MIC,
-        },
+        5 => Answer::Fetch { certificate: CertType::LSC },
+        6 => Answer::Fetch { certificate: CertType::MIC },
         7 => Answer::NothingScheduled,
         8 => Answer::UnknownDevice,
         9 => Answer::Refused,
         10 => Answer::Unavailable,
-        11 => Answer::Issued {
-            certificate_der: Octets::from(vec![0x30, 0x00]),
-        },
-        12 => Answer::Issued {
-            certificate_der: Octets::from(vec![0x30; 0x1_0000]),
-        },
+        11 => Answer::Issued { certificate_der: Octets::from(vec![0x30, 0x00]) },
+        12 => Answer::Issued { certificate_der: Octets::from(vec![0x30; 0x1_0000]) },
         _ => Answer::Recorded,
     }
 }

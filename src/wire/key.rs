@@ -48,11 +48,7 @@ pub struct KeyGenerateReq {
 }
 
 impl KeyGenerateReq {
-    const USED: [ElementTag; 3] = [
-        ElementTag::KEY_SIZE,
-        ElementTag::KEY_TYPE,
-        ElementTag::CURVE,
-    ];
+    const USED: [ElementTag; 3] = [ElementTag::KEY_SIZE, ElementTag::KEY_TYPE, ElementTag::CURVE];
 
     /// The request in the words a phone of this version knows: to version 3 KEY_SIZE and KEY_TYPE 0, or KEY_TYPE 1 and CURVE
     /// (captured); to version 2 KEY_SIZE alone (documented: a real call manager and Jabber).
@@ -64,18 +60,10 @@ impl KeyGenerateReq {
         match key {
             KeyRequest::Rsa { bits } => {
                 let key_type = (version != Version::TWO).then_some(KeyType::RSA);
-                Ok(Self {
-                    key_size: Some(bits),
-                    key_type,
-                    curve: None,
-                })
+                Ok(Self { key_size: Some(bits), key_type, curve: None })
             }
             KeyRequest::Ec(_) if version == Version::TWO => Err(KeyError::EcForVersionTwo),
-            KeyRequest::Ec(curve) => Ok(Self {
-                key_size: None,
-                key_type: Some(KeyType::EC),
-                curve: Some(curve),
-            }),
+            KeyRequest::Ec(curve) => Ok(Self { key_size: None, key_type: Some(KeyType::EC), curve: Some(curve) }),
         }
     }
 
@@ -84,11 +72,7 @@ impl KeyGenerateReq {
     /// # Errors
     /// When the elements do not say one, or one that nobody can make.
     pub fn key(&self) -> Result<KeyRequest, KeyError> {
-        let key = match (
-            self.key_type.unwrap_or(KeyType::RSA),
-            self.key_size,
-            self.curve,
-        ) {
+        let key = match (self.key_type.unwrap_or(KeyType::RSA), self.key_size, self.curve) {
             (KeyType::RSA, Some(bits), _) => KeyRequest::Rsa { bits },
             (KeyType::EC, _, Some(curve)) => KeyRequest::Ec(curve),
             (KeyType::RSA | KeyType::EC, _, _) => return Err(KeyError::Unsaid),

@@ -100,9 +100,7 @@ impl Message {
     /// When lengths do not add up, an element the message needs is missing, or one it uses stands twice or has a wrong value.
     pub fn parse(frame: &Frame) -> Result<Parsed, ParseError> {
         let (message, skipped) = match frame.command() {
-            Command::AUTH_REQ => {
-                AuthReq::read(frame).map(|(body, skipped)| (Self::AuthReq(body), skipped))?
-            }
+            Command::AUTH_REQ => AuthReq::read(frame).map(|(body, skipped)| (Self::AuthReq(body), skipped))?,
             Command::AUTH_RES => {
                 let (body, skipped) = AuthRes::read(frame)?;
                 (Self::AuthRes(Box::new(body)), skipped)
@@ -119,9 +117,7 @@ impl Message {
             Command::END_SESSION => reason(frame, Self::EndSession)?,
             Command::FETCH_CERT_REQ => cert_type(frame, Self::FetchCertReq)?,
             Command::DELETE_CERT_REQ => cert_type(frame, Self::DeleteCertReq)?,
-            Command::REQUEST_IN_PROGRESS => {
-                (Self::RequestInProgress, Elements::of(frame, &[])?.skipped())
-            }
+            Command::REQUEST_IN_PROGRESS => (Self::RequestInProgress, Elements::of(frame, &[])?.skipped()),
             command => {
                 let body = Zeroizing::new(frame.body().to_vec());
                 (Self::Other(Other { command, body }), Skipped::default())
@@ -186,12 +182,9 @@ impl Message {
             Self::StoreCertRes(reason) | Self::DeleteCertRes(reason) | Self::EndSession(reason) => {
                 number(command, ElementTag::REASON, Some(reason.0), session_id)?
             }
-            Self::FetchCertReq(kind) | Self::DeleteCertReq(kind) => number(
-                command,
-                ElementTag::CERT_TYPE,
-                kind.map(|code| code.0),
-                session_id,
-            )?,
+            Self::FetchCertReq(kind) | Self::DeleteCertReq(kind) => {
+                number(command, ElementTag::CERT_TYPE, kind.map(|code| code.0), session_id)?
+            }
             Self::RequestInProgress => BodyWriter::new(command, &[]).frame(session_id)?,
         };
         let length = frame.encoded_length();
@@ -210,24 +203,14 @@ impl Message {
         if reason.is_none() && public_key.is_none() {
             return Err(elements.missing(ElementTag::PUBLIC_KEY));
         }
-        Ok((
-            Self::KeyGenerateRes(KeyGenerateRes { reason, public_key }),
-            elements.skipped(),
-        ))
+        Ok((Self::KeyGenerateRes(KeyGenerateRes { reason, public_key }), elements.skipped()))
     }
 
     fn read_store(frame: &Frame) -> Result<(Self, Skipped), ParseError> {
         let mut elements = Elements::of(frame, &[ElementTag::CERT_TYPE, ElementTag::CERTIFICATE])?;
-        let cert_type =
-            elements.optional(ElementTag::CERT_TYPE, |value| value.u8().map(CertType))?;
+        let cert_type = elements.optional(ElementTag::CERT_TYPE, |value| value.u8().map(CertType))?;
         let certificate = elements.required(ElementTag::CERTIFICATE, Certificate::read)?;
-        Ok((
-            Self::StoreCertReq(StoreCertReq {
-                cert_type,
-                certificate,
-            }),
-            elements.skipped(),
-        ))
+        Ok((Self::StoreCertReq(StoreCertReq { cert_type, certificate }), elements.skipped()))
     }
 
     /// A certificate must stand, unless the reason says that something went wrong.
@@ -238,13 +221,7 @@ impl Message {
         if certificate.is_none() && matches!(reason, None | Some(Reason::OK)) {
             return Err(elements.missing(ElementTag::CERTIFICATE));
         }
-        Ok((
-            Self::FetchCertRes(FetchCertRes {
-                reason,
-                certificate,
-            }),
-            elements.skipped(),
-        ))
+        Ok((Self::FetchCertRes(FetchCertRes { reason, certificate }), elements.skipped()))
     }
 }
 
@@ -256,22 +233,14 @@ fn reason(frame: &Frame, message: fn(Reason) -> Message) -> Result<(Message, Ski
 }
 
 /// Reads a body that is a CERT_TYPE at most.
-fn cert_type(
-    frame: &Frame,
-    message: fn(Option<CertType>) -> Message,
-) -> Result<(Message, Skipped), ParseError> {
+fn cert_type(frame: &Frame, message: fn(Option<CertType>) -> Message) -> Result<(Message, Skipped), ParseError> {
     let mut elements = Elements::of(frame, &[ElementTag::CERT_TYPE])?;
     let kind = elements.optional(ElementTag::CERT_TYPE, |value| value.u8().map(CertType))?;
     Ok((message(kind), elements.skipped()))
 }
 
 /// Writes a body that is one number at most.
-fn number(
-    command: Command,
-    tag: ElementTag,
-    value: Option<u8>,
-    session_id: SessionId,
-) -> Result<Frame, EncodeError> {
+fn number(command: Command, tag: ElementTag, value: Option<u8>, session_id: SessionId) -> Result<Frame, EncodeError> {
     let mut body = BodyWriter::new(command, &[1]);
     body.number(tag, value)?;
     body.frame(session_id)

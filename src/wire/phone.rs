@@ -30,11 +30,7 @@ pub struct PhoneConfig {
 impl PhoneConfig {
     /// A phone that speaks like the known client of its version.
     pub fn new(device_name: impl Into<ClaimedName>, version: Version) -> Self {
-        Self {
-            device_name: device_name.into(),
-            version,
-            announces_key: version != Version::TWO,
-        }
+        Self { device_name: device_name.into(), version, announces_key: version != Version::TWO }
     }
 }
 
@@ -53,11 +49,7 @@ type Step = (PhoneSession, Vec<PhoneAction>);
 impl PhoneSession {
     /// Begins a session: the server speaks first.
     pub fn start(config: PhoneConfig) -> Self {
-        Self {
-            config,
-            id: None,
-            state: PhoneState::AwaitingGreeting,
-        }
+        Self { config, id: None, state: PhoneState::AwaitingGreeting }
     }
 
     /// A frame came from the server.
@@ -67,9 +59,7 @@ impl PhoneSession {
         }
         let found = frame.session_id();
         match self.id {
-            Some(expected) if expected != found => {
-                self.fail(PhoneFailure::WrongSession { expected, found })
-            }
+            Some(expected) if expected != found => self.fail(PhoneFailure::WrongSession { expected, found }),
             _ => match Message::parse(&frame) {
                 Ok(parsed) => self.on_message(found, parsed.message),
                 Err(error) => self.fail(PhoneFailure::Message(error)),
@@ -99,37 +89,19 @@ impl PhoneSession {
         let name = self.config.device_name.clone();
         let response = AuthRes::new(self.config.version, name, evidence);
         let message = Message::AuthRes(Box::new(response));
-        self.answer(
-            "on_proof",
-            PhoneState::Proving,
-            message,
-            PhoneState::AwaitingOperation,
-        )
+        self.answer("on_proof", PhoneState::Proving, message, PhoneState::AwaitingOperation)
     }
 
     /// The public key, a SubjectPublicKeyInfo in DER, in answer to [`PhoneAction::MakeKey`].
     pub fn on_key(self, public_key: impl Into<Octets>) -> (Self, Vec<PhoneAction>) {
-        let response = KeyGenerateRes {
-            reason: None,
-            public_key: Some(public_key.into()),
-        };
+        let response = KeyGenerateRes { reason: None, public_key: Some(public_key.into()) };
         let message = Message::KeyGenerateRes(response);
-        self.answer(
-            "on_key",
-            PhoneState::MakingKey,
-            message,
-            PhoneState::AwaitingCertificate,
-        )
+        self.answer("on_key", PhoneState::MakingKey, message, PhoneState::AwaitingCertificate)
     }
 
     /// No key could be made.
     pub fn on_key_failed(self) -> (Self, Vec<PhoneAction>) {
-        self.answer(
-            "on_key_failed",
-            PhoneState::MakingKey,
-            no_key(),
-            PhoneState::AwaitingEnd,
-        )
+        self.answer("on_key_failed", PhoneState::MakingKey, no_key(), PhoneState::AwaitingEnd)
     }
 
     /// The key is still being made: says so to the server.
@@ -141,38 +113,20 @@ impl PhoneSession {
     /// Whether the certificate is kept, in answer to [`PhoneAction::Store`].
     pub fn on_stored(self, stored: bool) -> (Self, Vec<PhoneAction>) {
         let message = Message::StoreCertRes(done(stored));
-        self.answer(
-            "on_stored",
-            PhoneState::Storing,
-            message,
-            PhoneState::AwaitingEnd,
-        )
+        self.answer("on_stored", PhoneState::Storing, message, PhoneState::AwaitingEnd)
     }
 
     /// Whether there was a certificate and it is deleted, in answer to [`PhoneAction::Delete`].
     pub fn on_deleted(self, deleted: bool) -> (Self, Vec<PhoneAction>) {
         let message = Message::DeleteCertRes(done(deleted));
-        self.answer(
-            "on_deleted",
-            PhoneState::Deleting,
-            message,
-            PhoneState::AwaitingEnd,
-        )
+        self.answer("on_deleted", PhoneState::Deleting, message, PhoneState::AwaitingEnd)
     }
 
     /// The certificate if there is one, in answer to [`PhoneAction::Fetch`].
     pub fn on_fetched(self, certificate: Option<Certificate>) -> (Self, Vec<PhoneAction>) {
         let reason = Some(done(certificate.is_some()));
-        let message = Message::FetchCertRes(FetchCertRes {
-            reason,
-            certificate,
-        });
-        self.answer(
-            "on_fetched",
-            PhoneState::Fetching,
-            message,
-            PhoneState::AwaitingFetchOrEnd,
-        )
+        let message = Message::FetchCertRes(FetchCertRes { reason, certificate });
+        self.answer("on_fetched", PhoneState::Fetching, message, PhoneState::AwaitingFetchOrEnd)
     }
 
     /// The user gives up: sends an empty ABORT_REQ, which is a guess, and awaits the end. Before AUTH_REQ there is no session to
@@ -201,9 +155,7 @@ impl PhoneSession {
     }
 
     fn on_message(mut self, id: SessionId, message: Message) -> Step {
-        use PhoneState::{
-            AwaitingCertificate, AwaitingFetchOrEnd, AwaitingGreeting, AwaitingOperation,
-        };
+        use PhoneState::{AwaitingCertificate, AwaitingFetchOrEnd, AwaitingGreeting, AwaitingOperation};
         match (self.state, message) {
             (_, Message::EndSession(reason)) => {
                 self.state = PhoneState::Over;
@@ -213,11 +165,7 @@ impl PhoneSession {
                 self.id = Some(id);
                 self.act(
                     PhoneState::Proving,
-                    PhoneAction::Prove {
-                        session_id: id,
-                        version: greeting.version,
-                        auth_type: greeting.auth_type,
-                    },
+                    PhoneAction::Prove { session_id: id, version: greeting.version, auth_type: greeting.auth_type },
                 )
             }
             (AwaitingOperation, Message::KeyGenerateReq(request)) => self.on_key_request(request),
@@ -232,13 +180,7 @@ impl PhoneSession {
             (AwaitingCertificate, Message::StoreCertReq(request)) => {
                 let Certificate { cert_type, der, .. } = request.certificate;
                 let cert_type = request.cert_type.unwrap_or(cert_type);
-                self.act(
-                    PhoneState::Storing,
-                    PhoneAction::Store {
-                        certificate_der: der,
-                        cert_type,
-                    },
-                )
+                self.act(PhoneState::Storing, PhoneAction::Store { certificate_der: der, cert_type })
             }
             (doing, message) => {
                 let command = message.command();
@@ -250,9 +192,7 @@ impl PhoneSession {
     /// A key that cannot be made is answered at once, as a failure.
     fn on_key_request(self, request: KeyGenerateReq) -> Step {
         let key = match request.key() {
-            Ok(KeyRequest::Ec(_)) if self.config.version == Version::TWO => {
-                Err(KeyError::EcForVersionTwo)
-            }
+            Ok(KeyRequest::Ec(_)) if self.config.version == Version::TWO => Err(KeyError::EcForVersionTwo),
             key => key,
         };
         let awaiting = PhoneState::AwaitingOperation;
@@ -263,20 +203,13 @@ impl PhoneSession {
             return self.act(PhoneState::MakingKey, PhoneAction::MakeKey(key));
         }
         let announced = Message::RequestInProgress;
-        let (session, mut actions) =
-            self.answer("on_frame", awaiting, announced, PhoneState::MakingKey);
+        let (session, mut actions) = self.answer("on_frame", awaiting, announced, PhoneState::MakingKey);
         actions.push(PhoneAction::MakeKey(key));
         (session, actions)
     }
 
     /// Sends the answer to what the driver was asked for, if it was asked.
-    fn answer(
-        mut self,
-        call: &'static str,
-        from: PhoneState,
-        message: Message,
-        next: PhoneState,
-    ) -> Step {
+    fn answer(mut self, call: &'static str, from: PhoneState, message: Message, next: PhoneState) -> Step {
         let doing = self.state;
         let Some(id) = self.id.filter(|_| doing == from) else {
             return self.fail(PhoneFailure::OutOfTurn { call, doing });
@@ -308,17 +241,10 @@ impl PhoneSession {
 /// KEY_GENERATE_RES without a key. Observed.
 fn no_key() -> Message {
     let reason = Some(Reason::INVALID_ELEMENT);
-    Message::KeyGenerateRes(KeyGenerateRes {
-        reason,
-        public_key: None,
-    })
+    Message::KeyGenerateRes(KeyGenerateRes { reason, public_key: None })
 }
 
 /// 1 for done, 7 for not. Captured.
 fn done(done: bool) -> Reason {
-    if done {
-        Reason::OK
-    } else {
-        Reason::INVALID_ELEMENT
-    }
+    if done { Reason::OK } else { Reason::INVALID_ELEMENT }
 }

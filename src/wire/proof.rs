@@ -35,12 +35,7 @@ pub struct Certificate {
 impl Certificate {
     /// A certificate with the first bytes of the captures.
     pub fn new(cert_type: CertType, der: impl Into<Octets>) -> Self {
-        Self {
-            lead: 0x01,
-            pad: 0x00,
-            cert_type,
-            der: der.into(),
-        }
+        Self { lead: 0x01, pad: 0x00, cert_type, der: der.into() }
     }
 
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, ParseError> {
@@ -48,24 +43,13 @@ impl Certificate {
         let mut inner = reader.counted()?;
         let pad = inner.u8()?;
         let cert_type = CertType(inner.u8()?);
-        Ok(Self {
-            lead,
-            pad,
-            cert_type,
-            der: octets(&mut inner)?,
-        })
+        Ok(Self { lead, pad, cert_type, der: octets(&mut inner)? })
     }
 
     pub(super) fn write(&self, body: &mut BodyWriter) -> Result<(), EncodeError> {
         let tag = ElementTag::CERTIFICATE;
         let [high, low] = length_bytes(tag, 2 + self.der.len())?;
-        body.element(
-            tag,
-            &[
-                &[self.lead, high, low, self.pad, self.cert_type.0],
-                &self.der,
-            ],
-        )
+        body.element(tag, &[&[self.lead, high, low, self.pad, self.cert_type.0], &self.der])
     }
 
     pub(super) fn value_length(&self) -> usize {
@@ -86,10 +70,7 @@ pub struct Signature {
 impl Signature {
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, ParseError> {
         let hash = HashId(reader.u8()?);
-        Ok(Self {
-            hash,
-            signature: octets(&mut reader.counted()?)?,
-        })
+        Ok(Self { hash, signature: octets(&mut reader.counted()?)? })
     }
 
     pub(super) fn write(&self, body: &mut BodyWriter, tag: ElementTag) -> Result<(), EncodeError> {
@@ -119,10 +100,7 @@ pub struct SudiData {
 impl SudiData {
     /// The signature with this hash.
     pub fn signature(&self, hash: HashId) -> Option<&Octets> {
-        self.signatures
-            .iter()
-            .find(|signature| signature.hash == hash)
-            .map(|found| &found.signature)
+        self.signatures.iter().find(|signature| signature.hash == hash).map(|found| &found.signature)
     }
 
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, ParseError> {
@@ -132,10 +110,7 @@ impl SudiData {
             let place = reader.clone();
             if place.clone().u8()? == SUDI_CERTIFICATE {
                 reader.u8()?;
-                if certificate
-                    .replace(octets(&mut reader.counted()?)?)
-                    .is_some()
-                {
+                if certificate.replace(octets(&mut reader.counted()?)?).is_some() {
                     return Err(place.error(Problem::SudiCertificateTwice));
                 }
                 continue;
@@ -145,29 +120,19 @@ impl SudiData {
                 return Err(place.error(Problem::SudiSignatureTwice(signature.hash)));
             }
             if signatures.len() == SUDI_SIGNATURES {
-                return Err(place.error(Problem::SudiSignatures {
-                    limit: SUDI_SIGNATURES,
-                }));
+                return Err(place.error(Problem::SudiSignatures { limit: SUDI_SIGNATURES }));
             }
             signatures.push(signature);
         }
-        let certificate =
-            certificate.ok_or_else(|| reader.error(Problem::SudiCertificateMissing))?;
-        Ok(Self {
-            certificate,
-            signatures,
-        })
+        let certificate = certificate.ok_or_else(|| reader.error(Problem::SudiCertificateMissing))?;
+        Ok(Self { certificate, signatures })
     }
 
     pub(super) fn write(&self, body: &mut BodyWriter) -> Result<(), EncodeError> {
         let tag = ElementTag::SUDI_DATA;
         let [high, low] = length_bytes(tag, self.certificate.len())?;
         let certificate_head = [SUDI_CERTIFICATE, high, low];
-        let heads = self
-            .signatures
-            .iter()
-            .map(|one| one.head(tag))
-            .collect::<Result<Vec<_>, _>>()?;
+        let heads = self.signatures.iter().map(|one| one.head(tag)).collect::<Result<Vec<_>, _>>()?;
         let mut parts: Vec<&[u8]> = vec![&certificate_head, &self.certificate];
         for (head, signature) in heads.iter().zip(&self.signatures) {
             parts.push(head);
@@ -177,11 +142,6 @@ impl SudiData {
     }
 
     pub(super) fn value_length(&self) -> usize {
-        3 + self.certificate.len()
-            + self
-                .signatures
-                .iter()
-                .map(Signature::value_length)
-                .sum::<usize>()
+        3 + self.certificate.len() + self.signatures.iter().map(Signature::value_length).sum::<usize>()
     }
 }

@@ -93,10 +93,7 @@ impl Outcome {
 
 /// The kinds of [`Outcome`], for logs and the reason at the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[expect(
-    missing_docs,
-    reason = "each variant is explained at the variant of Outcome with its name"
-)]
+#[expect(missing_docs, reason = "each variant is explained at the variant of Outcome with its name")]
 pub enum OutcomeKind {
     Stored,
     StoreRejected,
@@ -118,22 +115,16 @@ impl OutcomeKind {
     pub const fn end_session_reason(self) -> Reason {
         match self {
             Self::Stored | Self::Deleted | Self::NothingToDelete => Reason::OK,
-            Self::Fetched | Self::NothingFetched | Self::FetchRejected | Self::Aborted => {
-                Reason::NO_ACTION
+            Self::Fetched | Self::NothingFetched | Self::FetchRejected | Self::Aborted => Reason::NO_ACTION,
+            Self::StoreRejected | Self::KeyGenerationFailed | Self::KeyGenerationTimedOut | Self::DeleteRejected => {
+                Reason::INVALID_ELEMENT
             }
-            Self::StoreRejected
-            | Self::KeyGenerationFailed
-            | Self::KeyGenerationTimedOut
-            | Self::DeleteRejected => Reason::INVALID_ELEMENT,
         }
     }
 
     /// Whether it ends one fetch, after which the authority may ask for the other certificate.
     pub(super) const fn is_of_fetch(self) -> bool {
-        matches!(
-            self,
-            Self::Fetched | Self::NothingFetched | Self::FetchRejected
-        )
+        matches!(self, Self::Fetched | Self::NothingFetched | Self::FetchRejected)
     }
 }
 

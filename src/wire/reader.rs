@@ -17,12 +17,7 @@ pub(super) struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// A reader of `bytes`, the first of which is byte `offset` of a frame with this command.
     pub(super) fn new(bytes: &'a [u8], offset: usize, command: Command) -> Self {
-        Self {
-            rest: bytes,
-            offset,
-            command,
-            element: None,
-        }
+        Self { rest: bytes, offset, command, element: None }
     }
 
     /// Whether everything was read.
@@ -38,10 +33,7 @@ impl<'a> Reader<'a> {
     /// Exactly `count` bytes.
     pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8], ParseError> {
         let Some((piece, rest)) = self.rest.split_at_checked(count) else {
-            return Err(self.error(Problem::BreaksOff {
-                wanted: count,
-                left: self.rest.len(),
-            }));
+            return Err(self.error(Problem::BreaksOff { wanted: count, left: self.rest.len() }));
         };
         self.rest = rest;
         self.offset += count;
@@ -83,11 +75,6 @@ impl<'a> Reader<'a> {
 
     /// An error about the place where the reader stands.
     pub(super) fn error(&self, problem: Problem) -> ParseError {
-        ParseError {
-            command: self.command,
-            element: self.element,
-            offset: self.offset,
-            problem,
-        }
+        ParseError { command: self.command, element: self.element, offset: self.offset, problem }
     }
 }

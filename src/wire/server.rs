@@ -70,17 +70,9 @@ type Step = (ServerSession, Vec<Action>);
 impl ServerSession {
     /// Begins a session with AUTH_REQ. The number must be random, and unlike that of any other open session.
     pub fn start(id: SessionId) -> (Self, Vec<Action>) {
-        let session = Self {
-            id,
-            state: State::AwaitAuth,
-            aborted: false,
-            fetched: Vec::new(),
-            skipped: Skipped::default(),
-        };
-        let greeting = AuthReq {
-            version: Version::THREE,
-            auth_type: Some(AuthType::NONE),
-        };
+        let session =
+            Self { id, state: State::AwaitAuth, aborted: false, fetched: Vec::new(), skipped: Skipped::default() };
+        let greeting = AuthReq { version: Version::THREE, auth_type: Some(AuthType::NONE) };
         session.send(Message::AuthReq(greeting), State::AwaitAuth)
     }
 
@@ -123,12 +115,8 @@ impl ServerSession {
         let waiting = self.waiting_for();
         match (self.state, answer) {
             (State::Ended, _) => (self, Vec::new()),
-            (State::AwaitOpen { version }, Answer::Install { key }) => {
-                self.ask_for_key(key, version)
-            }
-            (State::AwaitOpen { .. }, Answer::Delete) => {
-                self.send(Message::DeleteCertReq(None), State::AwaitDelete)
-            }
+            (State::AwaitOpen { version }, Answer::Install { key }) => self.ask_for_key(key, version),
+            (State::AwaitOpen { .. }, Answer::Delete) => self.send(Message::DeleteCertReq(None), State::AwaitDelete),
             (State::AwaitOpen { .. }, Answer::Fetch { certificate }) => self.fetch(certificate),
             (State::AwaitComplete { outcome }, Answer::Fetch { certificate })
                 if outcome.is_of_fetch() && self.may_fetch(certificate) =>
@@ -138,24 +126,13 @@ impl ServerSession {
             (State::AwaitOpen { version }, Answer::NothingScheduled) => {
                 self.end(CloseReason::NothingScheduled { version })
             }
-            (State::AwaitOpen { .. }, Answer::UnknownDevice) => {
-                self.end(CloseReason::UnknownDevice)
-            }
-            (State::AwaitIssue, Answer::Issued { certificate_der }) => {
-                self.deliver(certificate_der)
-            }
-            (State::AwaitComplete { outcome }, Answer::Recorded) => {
-                self.end(CloseReason::Finished(outcome))
-            }
+            (State::AwaitOpen { .. }, Answer::UnknownDevice) => self.end(CloseReason::UnknownDevice),
+            (State::AwaitIssue, Answer::Issued { certificate_der }) => self.deliver(certificate_der),
+            (State::AwaitComplete { outcome }, Answer::Recorded) => self.end(CloseReason::Finished(outcome)),
             (state, answer) => match (state.question(), answer) {
                 (Some(question), Answer::Refused) => self.end(CloseReason::Refused { question }),
-                (Some(question), Answer::Unavailable) => {
-                    self.end(CloseReason::Unavailable { question })
-                }
-                (_, answer) => self.end(CloseReason::UnexpectedAnswer {
-                    answer: answer.name(),
-                    waiting,
-                }),
+                (Some(question), Answer::Unavailable) => self.end(CloseReason::Unavailable { question }),
+                (_, answer) => self.end(CloseReason::UnexpectedAnswer { answer: answer.name(), waiting }),
             },
         }
     }
@@ -212,9 +189,7 @@ impl ServerSession {
                 Reason::INVALID_ELEMENT => Outcome::NothingToDelete,
                 reason => Outcome::DeleteRejected { reason },
             }),
-            (State::AwaitFetch { asked }, Message::FetchCertRes(response)) => {
-                self.complete(fetched(asked, response))
-            }
+            (State::AwaitFetch { asked }, Message::FetchCertRes(response)) => self.complete(fetched(asked, response)),
             (_, message) => self.unexpected(message.command()),
         }
     }
@@ -222,9 +197,7 @@ impl ServerSession {
     /// A key counts only if nothing in the same breath says that it failed.
     fn on_key(self, response: KeyGenerateRes) -> Step {
         match (response.reason, response.public_key) {
-            (None | Some(Reason::OK), Some(public_key)) => {
-                self.ask(Question::Issue { public_key }, State::AwaitIssue)
-            }
+            (None | Some(Reason::OK), Some(public_key)) => self.ask(Question::Issue { public_key }, State::AwaitIssue),
             (reason, _) => {
                 let reason = reason.unwrap_or(Reason::INVALID_ELEMENT);
                 self.complete(Outcome::KeyGenerationFailed { reason })
@@ -234,9 +207,7 @@ impl ServerSession {
 
     fn on_abort(mut self) -> Step {
         match self.waiting_for() {
-            Waiting::Phone(PhoneTurn::Auth) | Waiting::Nothing => {
-                self.unexpected(Command::ABORT_REQ)
-            }
+            Waiting::Phone(PhoneTurn::Auth) | Waiting::Nothing => self.unexpected(Command::ABORT_REQ),
             Waiting::Phone(_) => self.complete(Outcome::Aborted),
             Waiting::Authority(_) => {
                 self.aborted = true;
@@ -254,10 +225,7 @@ impl ServerSession {
 
     fn deliver(self, certificate_der: Octets) -> Step {
         let certificate = Certificate::new(CertType::LSC, certificate_der);
-        let request = StoreCertReq {
-            cert_type: Some(CertType::LSC),
-            certificate,
-        };
+        let request = StoreCertReq { cert_type: Some(CertType::LSC), certificate };
         self.send(Message::StoreCertReq(request), State::AwaitStore)
     }
 
@@ -291,9 +259,7 @@ impl ServerSession {
     }
 
     fn complete(self, outcome: Outcome) -> Step {
-        let next = State::AwaitComplete {
-            outcome: outcome.kind(),
-        };
+        let next = State::AwaitComplete { outcome: outcome.kind() };
         self.ask(Question::Complete(outcome), next)
     }
 
@@ -304,14 +270,8 @@ impl ServerSession {
 
     fn end(mut self, why: CloseReason) -> Step {
         self.state = State::Ended;
-        let goodbye = why
-            .told()
-            .and_then(|reason| Message::EndSession(reason).to_frame(self.id).ok());
-        let actions = goodbye
-            .map(Action::Send)
-            .into_iter()
-            .chain([Action::Close(why)])
-            .collect();
+        let goodbye = why.told().and_then(|reason| Message::EndSession(reason).to_frame(self.id).ok());
+        let actions = goodbye.map(Action::Send).into_iter().chain([Action::Close(why)]).collect();
         (self, actions)
     }
 }
@@ -325,10 +285,7 @@ impl State {
             Self::AwaitStore => Some(PhoneTurn::Store),
             Self::AwaitDelete => Some(PhoneTurn::Delete),
             Self::AwaitFetch { .. } => Some(PhoneTurn::Fetch),
-            Self::AwaitOpen { .. }
-            | Self::AwaitIssue
-            | Self::AwaitComplete { .. }
-            | Self::Ended => None,
+            Self::AwaitOpen { .. } | Self::AwaitIssue | Self::AwaitComplete { .. } | Self::Ended => None,
         }
     }
 
@@ -345,19 +302,16 @@ impl State {
     /// Whether a frame with this command is even read now. ABORT_REQ is not here: it is not a message anyone can read.
     fn takes(self, command: Command) -> bool {
         let answer = self.turn().map(PhoneTurn::command);
-        answer == Some(command)
-            || (self == Self::AwaitKey && command == Command::REQUEST_IN_PROGRESS)
+        answer == Some(command) || (self == Self::AwaitKey && command == Command::REQUEST_IN_PROGRESS)
     }
 }
 
 /// What a phone's FETCH_CERT_RES comes to. A certificate with a reason other than 1 is a contradiction and not taken.
 fn fetched(asked: CertType, response: FetchCertRes) -> Outcome {
     match (response.reason, response.certificate) {
-        (None | Some(Reason::OK), Some(Certificate { cert_type, der, .. })) => Outcome::Fetched {
-            asked,
-            cert_type,
-            certificate_der: der,
-        },
+        (None | Some(Reason::OK), Some(Certificate { cert_type, der, .. })) => {
+            Outcome::Fetched { asked, cert_type, certificate_der: der }
+        }
         (Some(Reason::INVALID_ELEMENT), None) => Outcome::NothingFetched { asked },
         (reason, _) => {
             let reason = reason.unwrap_or(Reason::INVALID_ELEMENT);

@@ -14,9 +14,7 @@ use tokio::net::TcpStream;
 use super::logs::Logs;
 use super::phone::{Line, element, frame, key_response};
 use super::remote::Controller;
-use super::support::{
-    CERTIFICATE, Fake, LIMITS, Running, bundle, controller_ca, service_pair, write,
-};
+use super::support::{CERTIFICATE, Fake, LIMITS, Running, bundle, controller_ca, service_pair, write};
 
 #[tokio::test]
 async fn an_open_session_finishes_while_the_endpoint_stops_and_no_new_one_begins() {
@@ -58,8 +56,7 @@ async fn a_session_that_outlasts_the_drain_is_cut_off() {
     line.present("SEP001").await;
     assert_eq!(line.frame().await.command(), Command::KEY_GENERATE_REQ);
     assert_eq!(endpoint.stop().await.unwrap(), 1);
-    logs.line(&["WARN", "the time to finish is over", "open=1"])
-        .await;
+    logs.line(&["WARN", "the time to finish is over", "open=1"]).await;
 }
 
 #[tokio::test]
@@ -99,12 +96,7 @@ async fn a_changed_bundle_is_presented_and_a_broken_one_is_not() {
         Ok(())
     };
     let every = Duration::from_millis(20);
-    let following = follow(
-        folder.path().to_owned(),
-        every,
-        Fingerprint::of(&bundle),
-        apply,
-    );
+    let following = follow(folder.path().to_owned(), every, Fingerprint::of(&bundle), apply);
     let following = tokio::spawn(following);
     let mut before = Line::connect(endpoint.address).await.unwrap();
 
@@ -121,11 +113,9 @@ async fn a_changed_bundle_is_presented_and_a_broken_one_is_not() {
     assert_eq!(presented().await, new.certificate.der());
 
     std::fs::write(folder.path().join(files::SERVICE_KEY), "no key").unwrap();
-    logs.line(&["WARN", "the last good one stays", "service key"])
-        .await;
+    logs.line(&["WARN", "the last good one stays", "service key"]).await;
     std::fs::remove_file(folder.path().join(files::CONTROLLER_CA)).unwrap();
-    logs.line(&["WARN", "the last good one stays", "reading ca.crt"])
-        .await;
+    logs.line(&["WARN", "the last good one stays", "reading ca.crt"]).await;
     assert_eq!(presented().await, new.certificate.der());
     let complaints = logs.text().matches("the last good one stays").count();
     tokio::time::sleep(every * 5).await;

@@ -23,10 +23,7 @@ impl Logs {
             .with_ansi(false)
             .with_writer(move || Writer(writer.clone()))
             .finish();
-        Self {
-            lines,
-            _guard: tracing::subscriber::set_default(subscriber),
-        }
+        Self { lines, _guard: tracing::subscriber::set_default(subscriber) }
     }
 
     pub fn text(&self) -> String {
@@ -37,9 +34,7 @@ impl Logs {
     pub async fn line(&self, parts: &[&str]) -> String {
         for _ in 0..500 {
             let text = self.text();
-            let found = text
-                .lines()
-                .find(|line| parts.iter().all(|part| line.contains(part)));
+            let found = text.lines().find(|line| parts.iter().all(|part| line.contains(part)));
             if let Some(line) = found {
                 return line.to_owned();
             }

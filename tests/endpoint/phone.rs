@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use capf::tls::crypto_provider;
 use capf::wire::{
-    Certificate, CertificateEvidence, ClaimedName, Command, Evidence, Frame, FrameDecoder, Message,
-    PhoneAction, PhoneConfig, PhoneFailure, PhoneSession, Reason, SessionId, Side, Version,
+    Certificate, CertificateEvidence, ClaimedName, Command, Evidence, Frame, FrameDecoder, Message, PhoneAction,
+    PhoneConfig, PhoneFailure, PhoneSession, Reason, SessionId, Side, Version,
 };
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
@@ -37,10 +37,7 @@ impl Line {
         Self::connect_with(address, rustls::ALL_VERSIONS).await
     }
 
-    pub async fn connect_with(
-        address: SocketAddr,
-        versions: &[&'static SupportedProtocolVersion],
-    ) -> io::Result<Self> {
+    pub async fn connect_with(address: SocketAddr, versions: &[&'static SupportedProtocolVersion]) -> io::Result<Self> {
         let config = ClientConfig::builder_with_provider(crypto_provider())
             .with_protocol_versions(versions)
             .unwrap()
@@ -53,11 +50,7 @@ impl Line {
         let connecting = TlsConnector::from(Arc::new(config)).connect(name, tcp);
         let stream = timeout(PATIENCE, connecting).await??;
         let decoder = FrameDecoder::new(Side::Phone);
-        Ok(Self {
-            stream,
-            decoder,
-            input: Vec::new(),
-        })
+        Ok(Self { stream, decoder, input: Vec::new() })
     }
 
     /// The own address, by which the endpoint's log knows the phone.
@@ -79,10 +72,7 @@ impl Line {
     pub async fn hear(&mut self) -> io::Result<Option<Frame>> {
         loop {
             let mut rest = &self.input[..];
-            let frame = self
-                .decoder
-                .decode(&mut rest)
-                .expect("a server sends frames");
+            let frame = self.decoder.decode(&mut rest).expect("a server sends frames");
             self.input = rest.to_vec();
             if frame.is_some() {
                 return Ok(frame);
@@ -150,9 +140,7 @@ impl Line {
                     }
                     PhoneAction::Prove { .. } => session.on_proof(evidence.clone()),
                     PhoneAction::MakeKey(_) => session.on_key(&KEY[..]),
-                    PhoneAction::Store {
-                        certificate_der, ..
-                    } => {
+                    PhoneAction::Store { certificate_der, .. } => {
                         stored = Some(certificate_der.into_vec());
                         session.on_stored(true)
                     }
@@ -178,10 +166,7 @@ pub fn digits(text: &str) -> Evidence {
 /// Evidence of a certificate that proves nothing.
 pub fn certificate() -> Evidence {
     let certificate = Certificate::new(capf::wire::CertType::LSC, vec![0x30, 0]);
-    Evidence::Certificate(Box::new(CertificateEvidence {
-        certificate: Some(certificate),
-        ..Default::default()
-    }))
+    Evidence::Certificate(Box::new(CertificateEvidence { certificate: Some(certificate), ..Default::default() }))
 }
 
 pub fn element(tag: u8, value: &[u8]) -> Vec<u8> {
@@ -191,10 +176,7 @@ pub fn element(tag: u8, value: &[u8]) -> Vec<u8> {
 
 /// A frame with whatever body.
 pub fn frame(command: u8, id: SessionId, body: &[u8]) -> Vec<u8> {
-    Frame::new(Command(command), id, body.to_vec())
-        .unwrap()
-        .encode()
-        .to_vec()
+    Frame::new(Command(command), id, body.to_vec()).unwrap().encode().to_vec()
 }
 
 pub fn auth_res(id: SessionId, version: u8, name: &str) -> Vec<u8> {
@@ -243,8 +225,6 @@ impl ServerCertVerifier for Anyone {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        crypto_provider()
-            .signature_verification_algorithms
-            .supported_schemes()
+        crypto_provider().signature_verification_algorithms.supported_schemes()
     }
 }

@@ -227,10 +227,7 @@ async fn silent_connections_hold_nobody_up() {
 async fn a_peer_without_tls_is_refused_in_the_log() {
     let (logs, endpoint) = (Logs::begin(), Running::begin());
     let mut plain = TcpStream::connect(endpoint.address).await.unwrap();
-    plain
-        .write_all(b"\x55\x02 no TLS, no session")
-        .await
-        .unwrap();
+    plain.write_all(b"\x55\x02 no TLS, no session").await.unwrap();
     let mut answer = Vec::new();
     let _ = plain.read_to_end(&mut answer).await;
     let end = logs.end_of(plain.local_addr().unwrap()).await;
@@ -260,10 +257,7 @@ async fn a_phone_that_hangs_up_leaves_a_line_that_says_where() {
     line.send(&[0x55, 4]).await;
     drop(line);
     let end = logs.end_of(address).await;
-    assert!(
-        end.contains("end=\"hung_up\"") && end.contains("after byte 2 of 8"),
-        "{end}"
-    );
+    assert!(end.contains("end=\"hung_up\"") && end.contains("after byte 2 of 8"), "{end}");
 }
 
 #[tokio::test]

@@ -31,10 +31,7 @@ type Reply = Option<(u16, String)>;
 type Replies = dyn Fn(&str, usize, usize) -> Reply + Send + Sync;
 
 const NOTHING: &str = r#"{"answer":"nothingScheduled"}"#;
-const QUICK: Patience = Patience {
-    question: Duration::from_millis(900),
-    attempt: Duration::from_millis(250),
-};
+const QUICK: Patience = Patience { question: Duration::from_millis(900), attempt: Duration::from_millis(250) };
 
 /// An HTTPS server that asks for a client certificate.
 pub struct Controller {
@@ -49,9 +46,7 @@ impl Controller {
     pub async fn that_enrols(ca: &ControllerCa) -> Self {
         Self::new(ca, SERVER_NAME, |path, _, _| {
             let body = match path {
-                OPEN => {
-                    r#"{"answer":"install","ticket":"t","key":"RSA-2048","keyGenerationSeconds":9}"#
-                }
+                OPEN => r#"{"answer":"install","ticket":"t","key":"RSA-2048","keyGenerationSeconds":9}"#,
                 ISSUE => r#"{"answer":"issued","certificate":"MAA=","receipt":"r"}"#,
                 COMPLETE => r#"{"answer":"recorded"}"#,
                 _ => return Some((404, String::new())),
@@ -69,9 +64,7 @@ impl Controller {
         let pair = ca.server_credential(name, Timestamp::now(), 1).unwrap();
         let trusted = roots(ca.certificate().pem(), "CA").unwrap();
         let verifier =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(trusted), crypto_provider())
-                .build()
-                .unwrap();
+            WebPkiClientVerifier::builder_with_provider(Arc::new(trusted), crypto_provider()).build().unwrap();
         let config = rustls::ServerConfig::builder_with_provider(crypto_provider())
             .with_safe_default_protocol_versions()
             .unwrap()
@@ -114,9 +107,7 @@ impl Controller {
                                 return std::future::pending().await;
                             };
                             let response = Response::builder().status(status);
-                            Ok::<_, Infallible>(
-                                response.body(Full::new(Bytes::from(body))).unwrap(),
-                            )
+                            Ok::<_, Infallible>(response.body(Full::new(Bytes::from(body))).unwrap())
                         }
                     });
                     let _ = hyper::server::conn::http1::Builder::new()
@@ -172,10 +163,7 @@ async fn questions_share_a_connection_and_carry_the_proxys_certificate() {
 
 #[tokio::test]
 async fn a_controller_of_another_authority_is_not_asked() {
-    let controller = Controller::new(&controller_ca(), SERVER_NAME, |_, _, _| {
-        answer(200, NOTHING)
-    })
-    .await;
+    let controller = Controller::new(&controller_ca(), SERVER_NAME, |_, _, _| answer(200, NOTHING)).await;
     let authority = client(&controller_ca(), &[controller.address]);
     let error = authority.open(request()).await.unwrap_err();
     assert!(error.to_string().contains("certificate"), "{error}");
@@ -187,10 +175,7 @@ async fn a_controller_of_another_name_is_not_asked() {
     let ca = controller_ca();
     let other = "endpoint.capf.dev";
     let controller = Controller::new(&ca, other, |_, _, _| answer(200, NOTHING)).await;
-    let error = client(&ca, &[controller.address])
-        .open(request())
-        .await
-        .unwrap_err();
+    let error = client(&ca, &[controller.address]).open(request()).await.unwrap_err();
     assert!(error.to_string().contains(SERVER_NAME), "{error}");
     assert_eq!(controller.requests(), 0);
 }
@@ -235,11 +220,7 @@ async fn a_controller_that_hangs_costs_no_more_than_the_time_for_a_question() {
     let took = began.elapsed();
     assert!((700..1200).contains(&took.as_millis()), "{took:?}");
     assert!(error.to_string().contains("no answer in time"), "{error}");
-    assert!(
-        controller.connections() >= 3,
-        "{}",
-        controller.connections()
-    );
+    assert!(controller.connections() >= 3, "{}", controller.connections());
     assert_eq!(Patience::default().question, Duration::from_secs(6));
     assert_eq!(Patience::default().attempt, Duration::from_secs(2));
 }
@@ -248,10 +229,7 @@ async fn a_controller_that_hangs_costs_no_more_than_the_time_for_a_question() {
 async fn a_question_that_is_refused_as_such_is_not_repeated() {
     let ca = controller_ca();
     let controller = Controller::new(&ca, SERVER_NAME, |_, _, _| answer(403, "no")).await;
-    let error = client(&ca, &[controller.address])
-        .open(request())
-        .await
-        .unwrap_err();
+    let error = client(&ca, &[controller.address]).open(request()).await.unwrap_err();
     assert!(error.to_string().contains("403"), "{error}");
     assert_eq!(controller.requests(), 1);
 }
@@ -260,11 +238,7 @@ async fn a_question_that_is_refused_as_such_is_not_repeated() {
 async fn the_next_controller_is_asked_and_stays_the_first() {
     let ca = controller_ca();
     // A port of which nobody knows is refused at once.
-    let dead = TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let controller = Controller::new(&ca, SERVER_NAME, |_, _, _| answer(200, NOTHING)).await;
     let authority = client(&ca, &[dead, controller.address]);
     assert!(authority.open(request()).await.is_ok());
@@ -272,11 +246,7 @@ async fn the_next_controller_is_asked_and_stays_the_first() {
     for _ in 0..5 {
         assert!(authority.open(request()).await.is_ok());
     }
-    assert!(
-        began.elapsed() < Duration::from_millis(200),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < Duration::from_millis(200), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -284,22 +254,13 @@ async fn an_answer_that_is_too_long_or_no_answer_is_none_and_is_not_quoted() {
     let ca = controller_ca();
     let rows = [
         ("x".repeat(MAX_BODY + 1), "length limit"),
-        (
-            r#"{"answer":"install","ticket":"secret"}"#.to_owned(),
-            "not understood",
-        ),
+        (r#"{"answer":"install","ticket":"secret"}"#.to_owned(), "not understood"),
     ];
     for (body, expected) in rows {
         let controller = Controller::new(&ca, SERVER_NAME, move |_, _, _| answer(200, &body)).await;
-        let error = client(&ca, &[controller.address])
-            .open(request())
-            .await
-            .unwrap_err();
+        let error = client(&ca, &[controller.address]).open(request()).await.unwrap_err();
         let text = error.to_string();
-        assert!(
-            text.contains(expected) && !text.contains("secret"),
-            "{text}"
-        );
+        assert!(text.contains(expected) && !text.contains("secret"), "{text}");
     }
 }
 

@@ -12,9 +12,7 @@ use super::support::{CERTIFICATE, Running};
 async fn a_phone_of_version_three_gets_its_certificate() {
     let (logs, endpoint) = (Logs::begin(), Running::begin());
     let mut line = Line::connect(endpoint.address).await.unwrap();
-    let ended = line
-        .play("sep001", Version::THREE, digits("4711471147"))
-        .await;
+    let ended = line.play("sep001", Version::THREE, digits("4711471147")).await;
     assert_eq!(ended, Ok((Reason::OK, Some(CERTIFICATE.to_vec()))));
     assert_eq!(
         endpoint.authority.asked(),
@@ -25,27 +23,16 @@ async fn a_phone_of_version_three_gets_its_certificate() {
         ]
     );
     let end = logs.end_of(line.address()).await;
-    assert!(
-        end.contains("device=\"SEP001\"") && end.contains("it is on record"),
-        "{end}"
-    );
-    assert!(
-        end.contains("end=\"finished\"") && end.contains("session{id="),
-        "{end}"
-    );
-    assert!(
-        !logs.text().contains("4711471147"),
-        "the digits are in no line of any level"
-    );
+    assert!(end.contains("device=\"SEP001\"") && end.contains("it is on record"), "{end}");
+    assert!(end.contains("end=\"finished\"") && end.contains("session{id="), "{end}");
+    assert!(!logs.text().contains("4711471147"), "the digits are in no line of any level");
 }
 
 #[tokio::test]
 async fn a_phone_of_version_two_gets_its_certificate_over_tls_12() {
     let endpoint = Running::begin();
     let versions = [&rustls::version::TLS12];
-    let mut line = Line::connect_with(endpoint.address, &versions)
-        .await
-        .unwrap();
+    let mut line = Line::connect_with(endpoint.address, &versions).await.unwrap();
     let ended = line.play("CSFjdoe", Version::TWO, Evidence::Null).await;
     assert_eq!(ended, Ok((Reason::OK, Some(CERTIFICATE.to_vec()))));
     let open = "open CSFJDOE version 2 digits None certificate false";
@@ -67,37 +54,12 @@ async fn what_the_authority_answers_decides_what_the_phone_hears_and_the_log_say
     let (logs, endpoint) = (Logs::begin(), Running::begin());
     let three = Version::THREE;
     let rows = [
-        (
-            "NOBODY",
-            three,
-            Reason::UNKNOWN_DEVICE,
-            "no device of its name",
-        ),
+        ("NOBODY", three, Reason::UNKNOWN_DEVICE, "no device of its name"),
         ("IDLE", three, Reason::NO_ACTION, "nothing is scheduled"),
-        (
-            "IDLE",
-            Version::TWO,
-            Reason::INVALID_ELEMENT,
-            "nothing is scheduled",
-        ),
-        (
-            "WRONG",
-            three,
-            Reason::INVALID_ELEMENT,
-            "because=\"InvalidAuthenticationString\"",
-        ),
-        (
-            "BADKEY",
-            three,
-            Reason::INVALID_ELEMENT,
-            "because=\"KeyRejected\"",
-        ),
-        (
-            "CURVED",
-            Version::TWO,
-            Reason::INVALID_ELEMENT,
-            "makes RSA keys only",
-        ),
+        ("IDLE", Version::TWO, Reason::INVALID_ELEMENT, "nothing is scheduled"),
+        ("WRONG", three, Reason::INVALID_ELEMENT, "because=\"InvalidAuthenticationString\""),
+        ("BADKEY", three, Reason::INVALID_ELEMENT, "because=\"KeyRejected\""),
+        ("CURVED", Version::TWO, Reason::INVALID_ELEMENT, "makes RSA keys only"),
     ];
     for (name, version, reason, text) in rows {
         let mut line = Line::connect(endpoint.address).await.unwrap();
@@ -115,11 +77,7 @@ async fn a_phone_is_left_without_end_session_when_the_authority_cannot_be_asked(
         ("DOWN", PhoneState::AwaitingOperation, "it is being moved"),
         // Refused to be put on record: nothing is told, and the phone comes again to hear how things stand.
         ("NORECORD", PhoneState::AwaitingEnd, "Superseded"),
-        (
-            "NOISSUE",
-            PhoneState::AwaitingCertificate,
-            "no replica is ready",
-        ),
+        ("NOISSUE", PhoneState::AwaitingCertificate, "no replica is ready"),
         ("LOST", PhoneState::AwaitingEnd, "the API does not answer"),
     ];
     for (name, doing, cause) in rows {
@@ -127,10 +85,7 @@ async fn a_phone_is_left_without_end_session_when_the_authority_cannot_be_asked(
         let ended = line.play(name, Version::THREE, Evidence::Null).await;
         assert_eq!(ended, Err(PhoneFailure::HungUp { doing }), "{name}");
         let end = logs.end_of(line.address()).await;
-        assert!(
-            end.contains(cause) && end.contains("end=\"unavailable\""),
-            "{end}"
-        );
+        assert!(end.contains(cause) && end.contains("end=\"unavailable\""), "{end}");
     }
 }
 
@@ -144,10 +99,7 @@ async fn a_phone_is_left_without_end_session_when_the_authority_hangs() {
     let took = asked.elapsed();
     assert!((450..3000).contains(&took.as_millis()), "{took:?}");
     let end = logs.end_of(line.address()).await;
-    assert!(
-        end.contains("the authority's answer to Open did not come in time"),
-        "{end}"
-    );
+    assert!(end.contains("the authority's answer to Open did not come in time"), "{end}");
 }
 
 #[tokio::test]
@@ -162,8 +114,7 @@ async fn a_frame_that_comes_byte_by_byte_is_a_frame() {
     let progress = frame(17, id, &[]);
     line.send(&[&progress[..3], &[]].concat()).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
-    line.send(&[&progress[3..], &progress, &key_response(id)].concat())
-        .await;
+    line.send(&[&progress[3..], &progress, &key_response(id)].concat()).await;
     assert_eq!(line.frame().await.command(), Command::STORE_CERT_REQ);
 }
 

@@ -8,15 +8,12 @@ use std::time::Duration;
 use capf::api::Reason;
 use capf::authority::bundle::{Bundle, EndpointConfig, files};
 use capf::authority::questions::{
-    Authority, CompleteAnswer, CompleteOutcome, CompleteRequest, IssueAnswer, IssueRequest,
-    OpenAnswer, OpenRequest, Unavailable,
+    Authority, CompleteAnswer, CompleteOutcome, CompleteRequest, IssueAnswer, IssueRequest, OpenAnswer, OpenRequest,
+    Unavailable,
 };
 use capf::endpoint::{Endpoint, Handle, Limits, Service};
 use capf::pki::control::{generate_controller_ca, proxy_uri};
-use capf::pki::{
-    ControllerCa, Curve, KeyKind, LscSubject, OwnKey, OwnPair, RsaBits, ServiceRequest,
-    generate_service,
-};
+use capf::pki::{ControllerCa, Curve, KeyKind, LscSubject, OwnKey, OwnPair, RsaBits, ServiceRequest, generate_service};
 use jiff::Timestamp;
 use secrecy::ExposeSecret as _;
 use tokio::sync::oneshot;
@@ -42,9 +39,7 @@ pub fn controller_ca() -> ControllerCa {
 /// The bundle of an endpoint that trusts this authority and knows these controllers.
 pub fn bundle(ca: &ControllerCa, controllers: &[SocketAddr]) -> Bundle {
     let service = service_pair();
-    let client = ca
-        .client_credential(&proxy_uri("phones", "hq"), Timestamp::now(), 1)
-        .unwrap();
+    let client = ca.client_credential(&proxy_uri("phones", "hq"), Timestamp::now(), 1).unwrap();
     Bundle {
         service_certificate: service.certificate.pem().to_owned(),
         service_key: service.private_key,
@@ -71,10 +66,7 @@ pub fn write(bundle: &Bundle, folder: &Path) {
     write(files::CLIENT_CERTIFICATE, &bundle.client_certificate);
     write(files::CLIENT_KEY, bundle.client_key.expose_secret());
     write(files::CONTROLLER_CA, &bundle.controller_ca);
-    write(
-        files::CONFIG,
-        &serde_json::to_string(&bundle.config).unwrap(),
-    );
+    write(files::CONFIG, &serde_json::to_string(&bundle.config).unwrap());
 }
 
 /// A certificate that nobody looks into.
@@ -96,17 +88,9 @@ impl Fake {
 
 impl Authority for Fake {
     async fn open(&self, request: OpenRequest) -> Result<OpenAnswer, Unavailable> {
-        let OpenRequest {
-            device_name,
-            version,
-            certificate,
-            digits,
-            ..
-        } = request;
+        let OpenRequest { device_name, version, certificate, digits, .. } = request;
         let digits = digits.map(|digits| digits.0.expose_secret().len());
-        self.note(format!(
-            "open {device_name} version {version} digits {digits:?} certificate {certificate}"
-        ));
+        self.note(format!("open {device_name} version {version} digits {digits:?} certificate {certificate}"));
         let install = |key, key_generation_seconds| OpenAnswer::Install {
             ticket: format!("ticket of {device_name}"),
             key,
@@ -115,9 +99,7 @@ impl Authority for Fake {
         Ok(match &*device_name {
             "NOBODY" => OpenAnswer::UnknownDevice,
             "IDLE" => OpenAnswer::NothingScheduled,
-            "WRONG" => OpenAnswer::Refused {
-                reason: Reason::InvalidAuthenticationString,
-            },
+            "WRONG" => OpenAnswer::Refused { reason: Reason::InvalidAuthenticationString },
             "DOWN" => return Err(Unavailable("it is being moved".into())),
             "HANGS" => std::future::pending().await,
             "SLOW" => install(KeyKind::Ec(Curve::P256), 1),
@@ -127,31 +109,20 @@ impl Authority for Fake {
     }
 
     async fn issue(&self, request: IssueRequest) -> Result<IssueAnswer, Unavailable> {
-        let IssueRequest {
-            ticket, public_key, ..
-        } = request;
+        let IssueRequest { ticket, public_key, .. } = request;
         self.note(format!("issue {} octets, {ticket}", public_key.len()));
         Ok(match &*ticket {
             "ticket of NOISSUE" => return Err(Unavailable("no replica is ready".into())),
-            "ticket of BADKEY" => IssueAnswer::Refused {
-                reason: Reason::KeyRejected,
-            },
-            _ => IssueAnswer::Issued {
-                certificate: CERTIFICATE.into(),
-                receipt: ticket.replace("ticket", "receipt"),
-            },
+            "ticket of BADKEY" => IssueAnswer::Refused { reason: Reason::KeyRejected },
+            _ => IssueAnswer::Issued { certificate: CERTIFICATE.into(), receipt: ticket.replace("ticket", "receipt") },
         })
     }
 
     async fn complete(&self, request: CompleteRequest) -> Result<CompleteAnswer, Unavailable> {
-        let CompleteRequest {
-            ticket, outcome, ..
-        } = request;
+        let CompleteRequest { ticket, outcome, .. } = request;
         self.note(format!("complete {outcome:?}, {ticket}"));
         Ok(match (&*ticket, outcome) {
-            ("receipt of NORECORD", CompleteOutcome::Stored) => CompleteAnswer::Refused {
-                reason: Reason::Superseded,
-            },
+            ("receipt of NORECORD", CompleteOutcome::Stored) => CompleteAnswer::Refused { reason: Reason::Superseded },
             ("receipt of LOST", _) => return Err(Unavailable("the API does not answer".into())),
             _ => CompleteAnswer::Recorded,
         })
@@ -194,14 +165,7 @@ impl Running {
             let _ = stopped.await;
         };
         let served = tokio::spawn(endpoint.serve(shutdown, drain));
-        Self {
-            address,
-            authority,
-            handle,
-            bundle,
-            stop,
-            served,
-        }
+        Self { address, authority, handle, bundle, stop, served }
     }
 
     /// Asks it to stop; the task ends when it has, with the number of sessions cut off.

@@ -1,8 +1,5 @@
 //! A scripted CAPF server: the wire ring's server side over real TLS, with a real issuer and whatever answers a test wants.
-#![allow(
-    dead_code,
-    reason = "every test target that includes this uses its own part"
-)]
+#![allow(dead_code, reason = "every test target that includes this uses its own part")]
 
 use std::{
     net::SocketAddr,
@@ -12,12 +9,11 @@ use std::{
 
 use capf::phone::{SimulatedPhone, StateDir, tls_config};
 use capf::pki::{
-    IssuerRequest, LscRequest, LscSubject, OwnIssuer, OwnKey, OwnPair, PublicKey, ServiceRequest,
-    generate_issuer, generate_service,
+    IssuerRequest, LscRequest, LscSubject, OwnIssuer, OwnKey, OwnPair, PublicKey, ServiceRequest, generate_issuer,
+    generate_service,
 };
 use capf::wire::{
-    Action, Answer, DeviceName, FrameDecoder, KeyRequest, Question, ServerSession, SessionId, Side,
-    Waiting,
+    Action, Answer, DeviceName, FrameDecoder, KeyRequest, Question, ServerSession, SessionId, Side, Waiting,
 };
 use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
@@ -51,9 +47,7 @@ pub enum Reply {
 /// What the server does as long as a test has no wish of its own: installs an EC P-256 certificate.
 pub fn install(question: &Question) -> Reply {
     match question {
-        Question::Open(_) => Reply::Answer(Answer::Install {
-            key: KeyRequest::Ec(capf::wire::Curve::P256),
-        }),
+        Question::Open(_) => Reply::Answer(Answer::Install { key: KeyRequest::Ec(capf::wire::Curve::P256) }),
         Question::Issue { .. } => Reply::Issue,
         Question::Complete(_) => Reply::Answer(Answer::Recorded),
     }
@@ -171,11 +165,7 @@ impl Server {
                 tokio::spawn(Arc::clone(&accepting).serve(tcp, number));
             }
         });
-        Self {
-            address,
-            service,
-            shared,
-        }
+        Self { address, service, shared }
     }
 
     /// A phone that trusts this server and tries again soon.
@@ -197,25 +187,19 @@ impl Server {
 
     /// The keys that certificates were asked for.
     pub fn keys(&self) -> Vec<Vec<u8>> {
-        let keys = self
-            .asked()
-            .into_iter()
-            .filter_map(|(_, question)| match question {
-                Question::Issue { public_key } => Some(public_key.to_vec()),
-                _ => None,
-            });
+        let keys = self.asked().into_iter().filter_map(|(_, question)| match question {
+            Question::Issue { public_key } => Some(public_key.to_vec()),
+            _ => None,
+        });
         keys.collect()
     }
 
     /// What the phone said about how it went, in words of `Debug`.
     pub fn outcomes(&self) -> Vec<String> {
-        let outcomes = self
-            .asked()
-            .into_iter()
-            .filter_map(|(_, question)| match question {
-                Question::Complete(outcome) => Some(format!("{outcome:?}")),
-                _ => None,
-            });
+        let outcomes = self.asked().into_iter().filter_map(|(_, question)| match question {
+            Question::Complete(outcome) => Some(format!("{outcome:?}")),
+            _ => None,
+        });
         outcomes.collect()
     }
 }
@@ -240,10 +224,7 @@ impl Shared {
                         return;
                     }
                     Action::Ask(question) => {
-                        self.asked
-                            .lock()
-                            .expect("a lock")
-                            .push((number, question.clone()));
+                        self.asked.lock().expect("a lock").push((number, question.clone()));
                         let answer = match (self.script)(number, &question) {
                             Reply::Answer(answer) => answer,
                             Reply::Issue => self.issue(&question, false),
@@ -285,9 +266,7 @@ impl Shared {
     }
 
     fn issue(&self, question: &Question, foreign: bool) -> Answer {
-        let Question::Issue { public_key } = question else {
-            panic!("no key in {question:?}")
-        };
+        let Question::Issue { public_key } = question else { panic!("no key in {question:?}") };
         let mut key = PublicKey::from_spki(public_key).expect("a key");
         if foreign {
             let other = capf::phone::PhoneKey::generate(key.kind()).expect("a key");
@@ -301,9 +280,7 @@ impl Shared {
             years: 1,
             now: Timestamp::now(),
         });
-        Answer::Issued {
-            certificate_der: issued.expect("a certificate").der().to_vec().into(),
-        }
+        Answer::Issued { certificate_der: issued.expect("a certificate").der().to_vec().into() }
     }
 }
 

@@ -26,10 +26,7 @@ fdd5862eeb73c67789a1b4c362ca085db8fae7beb88e17542778bddc92ae077e7a12755102e84c1b
 #[test]
 fn a_captured_mic_of_x509_v1_is_read() {
     let facts = CertificateFacts::from_der(&unhex(CAPTURED_MIC)).unwrap();
-    assert_eq!(
-        facts.subject_common_name.as_deref(),
-        Some("CP-8841-SEP000000000020")
-    );
+    assert_eq!(facts.subject_common_name.as_deref(), Some("CP-8841-SEP000000000020"));
     assert_eq!(facts.subject, "CN=CP-8841-SEP000000000020,O=Example");
     assert_eq!(facts.issuer, "CN=Manufacturing CA,O=Example");
     assert_eq!(facts.serial, "47584fe68fd31a515ad32a3032184b680865406b");
@@ -53,25 +50,12 @@ fn facts_are_what_openssl_says() {
     };
     let facts = lsc.facts();
     let digits = |text: String| text.replace(':', "").to_lowercase();
-    assert_eq!(
-        facts.serial,
-        digits(ask(&["-serial"])).trim_start_matches("00")
-    );
+    assert_eq!(facts.serial, digits(ask(&["-serial"])).trim_start_matches("00"));
     assert_eq!(facts.sha256, digits(ask(&["-fingerprint", "-sha256"])));
     let names = ["-nameopt", "rfc2253,utf8,-esc_msb"];
     assert_eq!(facts.issuer, ask(&[&["-issuer"], &names[..]].concat()));
     assert_eq!(facts.subject, ask(&[&["-subject"], &names[..]].concat()));
-    let id = openssl(
-        folder.path(),
-        &[
-            "x509",
-            "-in",
-            "lsc.pem",
-            "-noout",
-            "-ext",
-            "subjectKeyIdentifier",
-        ],
-    );
+    let id = openssl(folder.path(), &["x509", "-in", "lsc.pem", "-noout", "-ext", "subjectKeyIdentifier"]);
     let id = id.lines().last().unwrap().trim().to_owned();
     assert_eq!(facts.subject_key_id, Some(digits(id)));
     let key = crate::support::phone_key(KeyKind::Ec(Curve::P384)).sha256();
@@ -84,8 +68,8 @@ fn an_old_mic_with_sha1_rsa_1024_and_odd_names_is_read() {
                   [dn]\nO=Fabricación\nserialNumber=PID:CP-7960G SN:INM08000000\n+CN=CP-7960G-SEP000000000020\n";
     let folder = folder(&[("odd.cnf", config.as_bytes())]);
     let request = [
-        "req", "-new", "-utf8", "-config", "odd.cnf", "-newkey", "rsa:1024", "-noenc", "-keyout",
-        "key.pem", "-out", "mic.csr",
+        "req", "-new", "-utf8", "-config", "odd.cnf", "-newkey", "rsa:1024", "-noenc", "-keyout", "key.pem", "-out",
+        "mic.csr",
     ];
     openssl(folder.path(), &request);
     let sign = [
@@ -106,30 +90,14 @@ fn an_old_mic_with_sha1_rsa_1024_and_odd_names_is_read() {
         "mic.der",
     ];
     openssl(folder.path(), &sign);
-    let text = openssl(
-        folder.path(),
-        &[
-            "x509", "-inform", "DER", "-in", "mic.der", "-noout", "-text",
-        ],
-    );
-    assert!(
-        text.contains("Version: 1 (0x0)") && text.contains("sha1WithRSAEncryption"),
-        "{text}"
-    );
+    let text = openssl(folder.path(), &["x509", "-inform", "DER", "-in", "mic.der", "-noout", "-text"]);
+    assert!(text.contains("Version: 1 (0x0)") && text.contains("sha1WithRSAEncryption"), "{text}");
 
-    let facts =
-        CertificateFacts::from_der(&std::fs::read(folder.path().join("mic.der")).unwrap()).unwrap();
-    assert_eq!(
-        facts.subject_common_name.as_deref(),
-        Some("CP-7960G-SEP000000000020")
-    );
+    let facts = CertificateFacts::from_der(&std::fs::read(folder.path().join("mic.der")).unwrap()).unwrap();
+    assert_eq!(facts.subject_common_name.as_deref(), Some("CP-7960G-SEP000000000020"));
     assert_eq!(facts.key_kind, Some(KeyKind::Rsa(RsaBits::B1024)));
     assert_eq!(facts.serial, "00");
-    assert!(
-        facts.subject.contains("SN:INM08000000"),
-        "{}",
-        facts.subject
-    );
+    assert!(facts.subject.contains("SN:INM08000000"), "{}", facts.subject);
 }
 
 /// A certificate of version 1 with these parts; its signature is nothing.
@@ -147,10 +115,7 @@ fn certificate(serial: &[u8], not_after: &[u8], subject: &[u8]) -> Vec<u8> {
         tlv(0x30, subject),
         key.to_vec(),
     ];
-    tlv(
-        0x30,
-        &[tlv(0x30, &tbs.concat()), sha256_with_rsa, tlv(3, &[0, 1])].concat(),
-    )
+    tlv(0x30, &[tlv(0x30, &tbs.concat()), sha256_with_rsa, tlv(3, &[0, 1])].concat())
 }
 
 fn common_name(tag: u8, text: &[u8]) -> Vec<u8> {
@@ -201,15 +166,9 @@ fn a_common_name_is_the_only_one_and_text_or_none() {
     assert_eq!(read(&common_name(0x14, b"SEP1")), named("SEP1"));
     assert_eq!(read(&common_name(0x1e, &[0, b'S', 0, b'E'])), named("SE"));
     assert_eq!(read(&common_name(4, b"SEP1")), None, "no text");
-    assert_eq!(
-        read(&[common_name(0x0c, b"SEP1"), common_name(0x0c, b"SEP1")].concat()),
-        None
-    );
+    assert_eq!(read(&[common_name(0x0c, b"SEP1"), common_name(0x0c, b"SEP1")].concat()), None);
     assert_eq!(read(&common_name(0x0c, b"SEP1\0")), named("SEP1\u{fffd}"));
-    assert_eq!(
-        read(&common_name(0x0c, b"SEP1\nSEP2")),
-        named("SEP1\u{fffd}SEP2")
-    );
+    assert_eq!(read(&common_name(0x0c, b"SEP1\nSEP2")), named("SEP1\u{fffd}SEP2"));
     let long = read(&common_name(0x0c, &[b'S'; 4000])).unwrap();
     assert_eq!(long.chars().count(), 513);
     assert!(long.ends_with("S…"));
@@ -222,11 +181,7 @@ fn names_shown_are_bounded_and_hold_no_control_characters() {
     assert_eq!(facts.subject.chars().count(), 513);
     let subject = common_name(0x0c, "a\u{9b}31m\nb".as_bytes());
     let facts = CertificateFacts::from_der(&certificate(&[1], &in_2040(), &subject)).unwrap();
-    assert!(
-        !facts.subject.chars().any(char::is_control),
-        "{:?}",
-        facts.subject
-    );
+    assert!(!facts.subject.chars().any(char::is_control), "{:?}", facts.subject);
 }
 
 #[test]
@@ -240,10 +195,7 @@ fn what_is_no_certificate_or_too_long_is_refused() {
     assert!(encoding(refused(b"-----BEGIN CERTIFICATE-----")));
     let limit = MAX_CERTIFICATE;
     let octets = limit + 1;
-    assert_eq!(
-        refused(&vec![0x30; octets]),
-        CertificateError::TooLong { octets, limit }
-    );
+    assert_eq!(refused(&vec![0x30; octets]), CertificateError::TooLong { octets, limit });
 }
 
 #[test]
@@ -269,10 +221,7 @@ fn pem_holds_exactly_one_certificate_and_may_have_text_around_it() {
     assert_eq!(from_pem(&pem).unwrap(), mic);
     assert_eq!(from_pem(&pem.replace('\n', "\r\n")).unwrap(), mic);
     let key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
-    assert_eq!(
-        from_pem(&format!("subject=CN = MIC\n\n{key}{pem}the end")).unwrap(),
-        mic
-    );
+    assert_eq!(from_pem(&format!("subject=CN = MIC\n\n{key}{pem}the end")).unwrap(), mic);
 
     let count = |text: &str| match from_pem(text).unwrap_err() {
         CertificateError::Pem { found } => found,
@@ -282,13 +231,7 @@ fn pem_holds_exactly_one_certificate_and_may_have_text_around_it() {
     assert_eq!(count(key), 0);
     assert_eq!(count(&format!("{pem}{pem}")), 2);
     assert_eq!(count(&pem.replace("MII", "M?I")), 1);
-    assert!(matches!(
-        from_pem(&pem.replace("MII", "AII")),
-        Err(CertificateError::Encoding(_))
-    ));
+    assert!(matches!(from_pem(&pem.replace("MII", "AII")), Err(CertificateError::Encoding(_))));
     let long = " ".repeat(MAX_PEM + 1);
-    assert!(matches!(
-        from_pem(&long),
-        Err(CertificateError::TooLong { .. })
-    ));
+    assert!(matches!(from_pem(&long), Err(CertificateError::TooLong { .. })));
 }

@@ -31,9 +31,7 @@ struct Standing;
 impl TimeProvider for Standing {
     fn current_time(&self) -> Option<UnixTime> {
         let seconds = u64::try_from(now().as_second()).unwrap();
-        Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(
-            seconds,
-        )))
+        Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)))
     }
 }
 
@@ -105,21 +103,12 @@ fn neither_side_can_play_the_other_nor_come_from_elsewhere() {
     let foreign_client = other.client_credential(&uri, now(), 90).unwrap();
     let past = at("2026-01-01T00:00:00Z");
     assert!(handshake(&ca, &server, &client, HOST).is_ok());
-    assert!(
-        handshake(&ca, &client, &client, HOST).is_err(),
-        "a client serves"
-    );
-    assert!(
-        handshake(&ca, &server, &server, HOST).is_err(),
-        "a server asks"
-    );
+    assert!(handshake(&ca, &client, &client, HOST).is_err(), "a client serves");
+    assert!(handshake(&ca, &server, &server, HOST).is_err(), "a server asks");
     assert!(handshake(&ca, &foreign_server, &client, HOST).is_err());
     assert!(handshake(&ca, &server, &foreign_client, HOST).is_err());
     assert!(handshake(&ca, &server, &client, "other.capf-system.svc").is_err());
-    assert!(
-        ca.client_credential(&uri, past, 90).is_err(),
-        "before the authority"
-    );
+    assert!(ca.client_credential(&uri, past, 90).is_err(), "before the authority");
 }
 
 #[test]
@@ -133,10 +122,7 @@ fn credentials_are_renewed_after_two_thirds_and_end_with_the_authority() {
     assert_eq!(renew_at(facts), at("2026-07-31T11:40:00Z"));
     let late = at("2036-05-31T00:00:00Z");
     let clamped = ca.server_credential(HOST, late, 90).unwrap();
-    assert_eq!(
-        clamped.certificate.facts().not_after,
-        at("2036-06-01T12:00:00Z")
-    );
+    assert_eq!(clamped.certificate.facts().not_after, at("2036-06-01T12:00:00Z"));
     for days in [0, 3651] {
         let error = ca.server_credential(HOST, now(), days).unwrap_err();
         assert!(matches!(error, IssueError::Lifetime { .. }), "{error}");
@@ -204,28 +190,14 @@ fn a_certificate_without_exactly_one_uri_is_for_no_proxy() {
 
 #[test]
 fn codes_are_what_openssl_makes_of_the_parts_and_their_lengths() {
-    let key = MacKey::from_base64(&SecretString::from(
-        "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n",
-    ))
-    .unwrap();
+    let key = MacKey::from_base64(&SecretString::from("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n")).unwrap();
     let message = unhex("0000000000000006 7469636b6574 0000000000000000 0000000000000002 0aff");
     let folder = folder(&[("message", &message)]);
     let digits: String = (0..32).map(|octet| format!("{octet:02x}")).collect();
-    let arguments = [
-        "dgst",
-        "-sha256",
-        "-mac",
-        "HMAC",
-        "-macopt",
-        &format!("hexkey:{digits}"),
-        "message",
-    ];
+    let arguments = ["dgst", "-sha256", "-mac", "HMAC", "-macopt", &format!("hexkey:{digits}"), "message"];
     let said = openssl(folder.path(), &arguments);
     let wanted = unhex(said.trim().rsplit_once(' ').unwrap().1);
-    assert_eq!(
-        key.sign(&[b"ticket", b"", &[0x0a, 0xff]]).as_slice(),
-        wanted
-    );
+    assert_eq!(key.sign(&[b"ticket", b"", &[0x0a, 0xff]]).as_slice(), wanted);
 }
 
 #[test]
@@ -233,14 +205,7 @@ fn a_code_is_for_one_key_and_one_list_of_parts() {
     let key = MacKey::generate().unwrap();
     let code = key.sign(&[b"ab", b"c"]);
     assert!(key.verify(&[b"ab", b"c"], &code));
-    let others: [&[&[u8]]; 6] = [
-        &[b"a", b"bc"],
-        &[b"abc"],
-        &[b"ab", b"c", b""],
-        &[b"ab"],
-        &[],
-        &[b"c", b"ab"],
-    ];
+    let others: [&[&[u8]]; 6] = [&[b"a", b"bc"], &[b"abc"], &[b"ab", b"c", b""], &[b"ab"], &[], &[b"c", b"ab"]];
     for parts in others {
         assert!(!key.verify(parts, &code), "{parts:?}");
     }

@@ -89,82 +89,30 @@ fn no_malformed_or_unsuitable_key_is_accepted() {
         ("nothing", vec![], encoding),
         ("truncated", sound[..sound.len() - 1].to_vec(), encoding),
         ("header only", sound[..4].to_vec(), encoding),
-        (
-            "a trailing octet",
-            [sound.clone(), vec![0]].concat(),
-            encoding,
-        ),
+        ("a trailing octet", [sound.clone(), vec![0]].concat(), encoding),
         ("two keys", [point_spki(), point_spki()].concat(), encoding),
-        (
-            "a length longer than needed",
-            [&[0x30, 0x83, 0x00], &sound[2..]].concat(),
-            encoding,
-        ),
-        (
-            "indefinite length",
-            [&[0x30, 0x80], &sound[4..], &[0, 0]].concat(),
-            encoding,
-        ),
-        (
-            "a certificate request's outer tag",
-            changed(sound.clone(), 0, 0x31),
-            encoding,
-        ),
+        ("a length longer than needed", [&[0x30, 0x83, 0x00], &sound[2..]].concat(), encoding),
+        ("indefinite length", [&[0x30, 0x80], &sound[4..], &[0, 0]].concat(), encoding),
+        ("a certificate request's outer tag", changed(sound.clone(), 0, 0x31), encoding),
         ("over 600 octets", vec![0x30; PublicKey::MAX_SPKI + 1], long),
         ("RSA 8192", rsa(&modulus(1024, 0xc3, 1), f4), long),
         ("DSA", spki("2a8648ce380401", &[5, 0], &body), algorithm),
-        (
-            "RSA-PSS",
-            spki("2a864886f70d01010a", &[5, 0], &body),
-            algorithm,
-        ),
+        ("RSA-PSS", spki("2a864886f70d01010a", &[5, 0], &body), algorithm),
         ("Ed25519", spki("2b6570", &[], &[7; 32]), algorithm),
         ("RSA without NULL", spki(RSA, &[], &body), parameters),
-        (
-            "RSA with a number for NULL",
-            spki(RSA, &[2, 1, 0], &body),
-            parameters,
-        ),
-        (
-            "RSA with two NULLs",
-            spki(RSA, &[5, 0, 5, 0], &body),
-            encoding,
-        ),
-        ("unused bits", unused_bits, |error| {
-            *error == KeyRejected::PartialOctet
-        }),
+        ("RSA with a number for NULL", spki(RSA, &[2, 1, 0], &body), parameters),
+        ("RSA with two NULLs", spki(RSA, &[5, 0, 5, 0], &body), encoding),
+        ("unused bits", unused_bits, |error| *error == KeyRejected::PartialOctet),
         ("three numbers", spki(RSA, &[5, 0], &three), encoding),
-        (
-            "an octet after the RSA key",
-            spki(RSA, &[5, 0], &[body.clone(), vec![0]].concat()),
-            encoding,
-        ),
+        ("an octet after the RSA key", spki(RSA, &[5, 0], &[body.clone(), vec![0]].concat()), encoding),
         ("RSA key missing", spki(RSA, &[5, 0], &[]), encoding),
-        ("even modulus", rsa(&modulus(256, 0xc3, 2), f4), |error| {
-            *error == KeyRejected::EvenModulus
-        }),
+        ("even modulus", rsa(&modulus(256, 0xc3, 2), f4), |error| *error == KeyRejected::EvenModulus),
         ("negative modulus", rsa(&odd[1..], f4), encoding),
-        (
-            "modulus with a zero too many",
-            rsa(&[vec![0], odd.clone()].concat(), f4),
-            encoding,
-        ),
+        ("modulus with a zero too many", rsa(&[vec![0], odd.clone()].concat(), f4), encoding),
         ("modulus zero", rsa(&[0], f4), size),
-        (
-            "modulus of 2047 bits",
-            rsa(&modulus(256, 0x63, 1), f4),
-            size,
-        ),
-        (
-            "modulus of 2056 bits",
-            rsa(&modulus(257, 0xc3, 1), f4),
-            size,
-        ),
-        (
-            "modulus of 1536 bits",
-            rsa(&modulus(192, 0xc3, 1), f4),
-            size,
-        ),
+        ("modulus of 2047 bits", rsa(&modulus(256, 0x63, 1), f4), size),
+        ("modulus of 2056 bits", rsa(&modulus(257, 0xc3, 1), f4), size),
+        ("modulus of 1536 bits", rsa(&modulus(192, 0xc3, 1), f4), size),
         ("exponent 0", rsa(&odd, &[0]), exponent),
         ("exponent 1", rsa(&odd, &[1]), exponent),
         ("exponent 2", rsa(&odd, &[2]), exponent),
@@ -173,11 +121,7 @@ fn no_malformed_or_unsuitable_key_is_accepted() {
         ("exponent -1", rsa(&odd, &[0xff]), encoding),
         ("EC without curve", spki(EC, &[], &point()), parameters),
         ("EC with NULL", spki(EC, &[5, 0], &point()), parameters),
-        (
-            "EC with explicit parameters",
-            spki(EC, &tlv(0x30, &[2, 1, 1]), &point()),
-            parameters,
-        ),
+        ("EC with explicit parameters", spki(EC, &tlv(0x30, &[2, 1, 1]), &point()), parameters),
         ("secp256k1", ec("2b8104000a", &point()), curve),
         ("P-224", ec("2b81040021", &point()), curve),
         ("compressed point", ec(P256, &compressed), form),
@@ -185,24 +129,13 @@ fn no_malformed_or_unsuitable_key_is_accepted() {
         ("no point", ec(P256, &[]), form),
         ("hybrid point", ec(P256, &changed(point(), 0, 6)), form),
         ("a P-256 point on P-384", ec(P384, &point()), form),
-        (
-            "off the curve",
-            ec(P256, &changed(point(), 64, point()[64] ^ 1)),
-            off,
-        ),
+        ("off the curve", ec(P256, &changed(point(), 64, point()[64] ^ 1)), off),
         ("all zero", ec(P256, &infinity_padded), off),
-        (
-            "coordinates beyond the field",
-            ec(P256, &beyond_the_field),
-            off,
-        ),
+        ("coordinates beyond the field", ec(P256, &beyond_the_field), off),
     ];
     for (name, octets, meant) in cases {
         let error = PublicKey::from_spki(&octets).expect_err(name);
-        assert!(
-            meant(&error),
-            "{name}: refused for another reason: {error:?}"
-        );
+        assert!(meant(&error), "{name}: refused for another reason: {error:?}");
     }
 }
 
@@ -245,10 +178,7 @@ fn a_captured_key_is_read_as_it_came() {
 fn small_exponents_and_the_largest_are_accepted() {
     let odd = modulus(256, 0xc3, 1);
     for exponent in [&[3][..], &[17], &[1, 0, 1], &[1, 0xff, 0xff, 0xff, 0xff]] {
-        assert!(
-            PublicKey::from_spki(&rsa(&odd, exponent)).is_ok(),
-            "{exponent:?}"
-        );
+        assert!(PublicKey::from_spki(&rsa(&odd, exponent)).is_ok(), "{exponent:?}");
     }
 }
 
@@ -272,30 +202,17 @@ fn a_refusal_names_what_was_asked_and_what_came() {
     let text = "cannot accept the public key: RSA 4096 was asked for, EC P-256 came";
     assert_eq!(error.to_string(), text);
     let error = PublicKey::from_spki(&rsa(&modulus(192, 0xc3, 1), &[3])).unwrap_err();
-    assert!(
-        error.to_string().contains("RSA public key of 1536 bits"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("RSA public key of 1536 bits"), "{error}");
 }
 
 #[test]
 fn kinds_are_written_and_read_in_one_form() {
-    let written = [
-        "RSA-512", "RSA-1024", "RSA-2048", "RSA-3072", "RSA-4096", "EC-P256", "EC-P384", "EC-P521",
-    ];
+    let written = ["RSA-512", "RSA-1024", "RSA-2048", "RSA-3072", "RSA-4096", "EC-P256", "EC-P384", "EC-P521"];
     for (kind, text) in KeyKind::ALL.into_iter().zip(written) {
         assert_eq!(serde_json::to_value(kind).unwrap(), text);
         assert_eq!(text.parse(), Ok(kind));
     }
-    for text in [
-        "",
-        "RSA",
-        "rsa-2048",
-        "RSA 2048",
-        "RSA-2047",
-        "EC-P-256",
-        "RSA-02048",
-    ] {
+    for text in ["", "RSA", "rsa-2048", "RSA 2048", "RSA-2047", "EC-P-256", "RSA-02048"] {
         let error = text.parse::<KeyKind>().expect_err(text);
         assert!(error.to_string().contains("RSA-2048"), "{error}");
     }

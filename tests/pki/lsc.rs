@@ -7,14 +7,13 @@ use x509_cert::{
     Certificate, TbsCertificate,
     der::{Decode, Encode},
     ext::pkix::{
-        AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName,
-        SubjectKeyIdentifier, name::GeneralName,
+        AuthorityKeyIdentifier, BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAltName, SubjectKeyIdentifier,
+        name::GeneralName,
     },
 };
 
 use crate::support::{
-    DEVICE, at, attime, folder, issuer, issuer_pair, load, lsc, lsc_request, openssl, phone_key,
-    subject,
+    DEVICE, at, attime, folder, issuer, issuer_pair, load, lsc, lsc_request, openssl, phone_key, subject,
 };
 
 const RSA_2048: KeyKind = KeyKind::Rsa(RsaBits::B2048);
@@ -93,17 +92,10 @@ fn an_lsc_is_what_the_profile_says_field_by_field() {
         let (critical, usage) = extension::<KeyUsage>(tbs);
         assert!(critical && usage.digital_signature());
         assert_eq!(usage.key_encipherment(), kind.is_rsa());
-        assert_eq!(
-            usage.0.into_iter().count(),
-            if kind.is_rsa() { 2 } else { 1 }
-        );
+        assert_eq!(usage.0.into_iter().count(), if kind.is_rsa() { 2 } else { 1 });
         let (critical, purposes) = extension::<ExtendedKeyUsage>(tbs);
         let purposes: Vec<_> = purposes.0.iter().map(ToString::to_string).collect();
-        let wanted = [
-            "1.3.6.1.5.5.7.3.1",
-            "1.3.6.1.5.5.7.3.2",
-            "1.3.6.1.5.5.7.3.5",
-        ];
+        let wanted = ["1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.2", "1.3.6.1.5.5.7.3.5"];
         assert!(!critical && purposes == wanted);
         let (critical, names) = extension::<SubjectAltName>(tbs);
         assert!(!critical);
@@ -125,15 +117,7 @@ fn an_lsc_is_what_the_profile_says_field_by_field() {
 fn openssl_shows_the_profile() {
     let lsc = lsc(&load(&issuer_pair(RSA_2048, 10)), RSA_2048);
     let folder = folder(&[("lsc.pem", lsc.pem().as_bytes())]);
-    let arguments = [
-        "x509",
-        "-in",
-        "lsc.pem",
-        "-noout",
-        "-text",
-        "-nameopt",
-        "oneline,utf8,-esc_msb",
-    ];
+    let arguments = ["x509", "-in", "lsc.pem", "-noout", "-text", "-nameopt", "oneline,utf8,-esc_msb"];
     let said = openssl(folder.path(), &arguments);
     let squeezed = said.split_whitespace().collect::<Vec<_>>().join(" ");
     for wanted in [
@@ -151,10 +135,7 @@ fn openssl_shows_the_profile() {
     ] {
         assert!(squeezed.contains(wanted), "no {wanted:?} in {said}");
     }
-    assert!(
-        !said.contains("DirName"),
-        "the authority is named by key identifier: {said}"
-    );
+    assert!(!said.contains("DirName"), "the authority is named by key identifier: {said}");
 }
 
 #[test]
@@ -192,19 +173,11 @@ fn validity_starts_an_hour_back_and_ends_with_the_issuer_at_the_latest() {
 fn an_issuer_outside_its_validity_signs_nothing() {
     let issuer = load(&issuer_pair(KeyKind::Ec(Curve::P256), 1));
     let subject = subject();
-    let sign = |now| {
-        issuer.sign_lsc(&LscRequest {
-            now,
-            ..lsc_request(RSA_2048, &subject)
-        })
-    };
+    let sign = |now| issuer.sign_lsc(&LscRequest { now, ..lsc_request(RSA_2048, &subject) });
     assert!(sign(at("2026-06-01T11:00:00Z")).is_ok());
     assert!(sign(at("2027-06-01T11:59:59Z")).is_ok());
     let early = sign(at("2026-06-01T10:59:59Z")).unwrap_err();
-    assert!(
-        matches!(early, IssueError::IssuerNotYetValid { .. }),
-        "{early}"
-    );
+    assert!(matches!(early, IssueError::IssuerNotYetValid { .. }), "{early}");
     let late = sign(at("2027-06-01T12:00:00Z")).unwrap_err();
     assert!(matches!(late, IssueError::IssuerExpired { .. }), "{late}");
 }
@@ -217,19 +190,12 @@ fn serial_numbers_are_random_positive_and_of_128_bits() {
     let mut full_width = 0;
     for _ in 0..200 {
         let serial = issuer().sign_lsc(&request).unwrap().facts().serial.clone();
-        assert!(
-            !serial.starts_with('-') && serial != "00" && serial.len() <= 32,
-            "{serial}"
-        );
+        assert!(!serial.starts_with('-') && serial != "00" && serial.len() <= 32, "{serial}");
         full_width += usize::from(serial.len() == 32);
         serials.insert(serial);
     }
     assert_eq!(serials.len(), 200);
-    assert!(
-        full_width > 180,
-        "one in 256 is shorter, not {} of 200",
-        200 - full_width
-    );
+    assert!(full_width > 180, "one in 256 is shorter, not {} of 200", 200 - full_width);
 }
 
 #[test]
@@ -243,24 +209,11 @@ fn absent_parts_of_the_subject_are_left_out() {
 #[test]
 fn what_cannot_stand_in_a_certificate_is_refused_by_name() {
     let attempt = |device_name: &str, subject: LscSubject, years| {
-        let request = LscRequest {
-            device_name,
-            years,
-            ..lsc_request(RSA_2048, &subject)
-        };
-        issuer()
-            .sign_lsc(&request)
-            .expect_err(device_name)
-            .to_string()
+        let request = LscRequest { device_name, years, ..lsc_request(RSA_2048, &subject) };
+        issuer().sign_lsc(&request).expect_err(device_name).to_string()
     };
-    let organization = |text: &str| LscSubject {
-        organization: Some(text.into()),
-        ..LscSubject::default()
-    };
-    let country = |text: &str| LscSubject {
-        country: Some(text.into()),
-        ..LscSubject::default()
-    };
+    let organization = |text: &str| LscSubject { organization: Some(text.into()), ..LscSubject::default() };
+    let country = |text: &str| LscSubject { country: Some(text.into()), ..LscSubject::default() };
     let none = LscSubject::default;
     let cases = [
         (attempt("", none(), 5), "common name"),
@@ -268,10 +221,7 @@ fn what_cannot_stand_in_a_certificate_is_refused_by_name() {
         (attempt("SEP\n1", none(), 5), "common name"),
         (attempt("SEPÄ", none(), 5), "device name"),
         (attempt(DEVICE, organization(""), 5), "organization"),
-        (
-            attempt(DEVICE, organization(&"ü".repeat(65)), 5),
-            "organization",
-        ),
+        (attempt(DEVICE, organization(&"ü".repeat(65)), 5), "organization"),
         (attempt(DEVICE, organization("a\0b"), 5), "organization"),
         (attempt(DEVICE, country("Switzerland"), 5), "country"),
         (attempt(DEVICE, country("ch"), 5), "country"),

@@ -3,8 +3,8 @@
 use std::{path::Path, process::Command, sync::LazyLock};
 
 use capf::pki::{
-    Curve, IssuedCertificate, IssuerRequest, KeyKind, LscRequest, LscSubject, OwnIssuer, OwnKey,
-    OwnPair, PublicKey, RsaBits, generate_issuer,
+    Curve, IssuedCertificate, IssuerRequest, KeyKind, LscRequest, LscSubject, OwnIssuer, OwnKey, OwnPair, PublicKey,
+    RsaBits, generate_issuer,
 };
 use jiff::Timestamp;
 use rcgen::{KeyPair, PublicKeyData, RsaKeySize};
@@ -73,8 +73,7 @@ pub fn load(pair: &OwnPair) -> OwnIssuer {
 
 /// A P-256 issuer of ten years, made once a test run.
 pub fn issuer() -> &'static OwnIssuer {
-    static ISSUER: LazyLock<OwnIssuer> =
-        LazyLock::new(|| load(&issuer_pair(KeyKind::Ec(Curve::P256), 10)));
+    static ISSUER: LazyLock<OwnIssuer> = LazyLock::new(|| load(&issuer_pair(KeyKind::Ec(Curve::P256), 10)));
     &ISSUER
 }
 
@@ -82,13 +81,7 @@ pub fn issuer() -> &'static OwnIssuer {
 pub const DEVICE: &str = "SEP58971ECC97C1";
 
 pub fn lsc_request<'a>(kind: KeyKind, subject: &'a LscSubject) -> LscRequest<'a> {
-    LscRequest {
-        device_name: DEVICE,
-        public_key: phone_key(kind),
-        subject,
-        years: 5,
-        now: now(),
-    }
+    LscRequest { device_name: DEVICE, public_key: phone_key(kind), subject, years: 5, now: now() }
 }
 
 pub fn lsc(issuer: &OwnIssuer, kind: KeyKind) -> IssuedCertificate {
@@ -97,18 +90,12 @@ pub fn lsc(issuer: &OwnIssuer, kind: KeyKind) -> IssuedCertificate {
 
 /// Runs the `openssl` command in `folder` and returns what it prints; it must succeed.
 pub fn openssl(folder: &Path, arguments: &[&str]) -> String {
-    let output = Command::new("openssl")
-        .args(arguments)
-        .current_dir(folder)
-        .output();
+    let output = Command::new("openssl").args(arguments).current_dir(folder).output();
     let output = output.unwrap_or_else(|error| {
         panic!("these tests need the openssl command (3.0 or newer): install the package openssl; {error}")
     });
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "openssl {arguments:?} failed: {errors}"
-    );
+    assert!(output.status.success(), "openssl {arguments:?} failed: {errors}");
     String::from_utf8(output.stdout).unwrap()
 }
 

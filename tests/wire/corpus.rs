@@ -34,26 +34,14 @@ fn the_committed_corpus_is_what_the_captures_and_the_nasty_ones_make() {
     for (target, _) in TARGETS {
         for entry in fs::read_dir(folder(target)).expect("the corpus has a folder a target") {
             let path = entry.expect("a file").path();
-            let name = path
-                .file_name()
-                .expect("a name")
-                .to_string_lossy()
-                .into_owned();
+            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
             committed.insert((target, name), fs::read(&path).expect("a readable file"));
         }
     }
     let names = |corpus: &Corpus| corpus.keys().cloned().collect::<BTreeSet<_>>();
-    assert_eq!(
-        names(&committed),
-        names(&made),
-        "write the corpus anew, see the top of this file"
-    );
+    assert_eq!(names(&committed), names(&made), "write the corpus anew, see the top of this file");
     for (key, bytes) in &made {
-        assert_eq!(
-            committed.get(key),
-            Some(bytes),
-            "{key:?}: write the corpus anew"
-        );
+        assert_eq!(committed.get(key), Some(bytes), "{key:?}: write the corpus anew");
     }
 }
 
@@ -69,10 +57,7 @@ fn no_input_of_the_corpus_makes_its_target_panic_nor_any_other() {
 #[test]
 fn no_input_of_the_corpus_with_one_byte_changed_or_cut_makes_its_target_panic() {
     for ((name, _), bytes) in corpus() {
-        let (_, target) = TARGETS
-            .into_iter()
-            .find(|(target, _)| *target == name)
-            .expect("a target");
+        let (_, target) = TARGETS.into_iter().find(|(target, _)| *target == name).expect("a target");
         // Certificates are long and opaque: beyond the first bytes a few places stand for all.
         let places = (0..bytes.len()).filter(|at| *at < 64 || at % 97 == 0);
         for at in places {
@@ -89,24 +74,12 @@ fn no_input_of_the_corpus_with_one_byte_changed_or_cut_makes_its_target_panic() 
 fn corpus() -> Corpus {
     let mut corpus = Corpus::new();
     let mut add = |target, name: &str, bytes| {
-        assert_eq!(
-            corpus.insert((target, name.to_owned()), bytes),
-            None,
-            "{target}/{name} is made twice"
-        );
+        assert_eq!(corpus.insert((target, name.to_owned()), bytes), None, "{target}/{name} is made twice");
     };
     for capture in captures() {
         let name = capture.name.split([' ', ',']).next().unwrap_or_default();
-        add(
-            "frame",
-            &format!("{name}-phone"),
-            capture.stream(Speaker::Phone),
-        );
-        add(
-            "frame",
-            &format!("{name}-server"),
-            capture.stream(Speaker::Server),
-        );
+        add("frame", &format!("{name}-phone"), capture.stream(Speaker::Phone));
+        add("frame", &format!("{name}-server"), capture.stream(Speaker::Server));
         add("server_session", name, server_script(&capture));
         add("phone_session", name, phone_script(&capture));
     }
@@ -130,14 +103,8 @@ fn corpus() -> Corpus {
     for (name, digits) in [
         ("aborts", "030c00 0314 00 0100 010d"),
         ("deadline-first", "02"),
-        (
-            "progress-forever",
-            "0100 031100 031100 031100 031100 02 010d",
-        ),
-        (
-            "answers-only",
-            "0100 0101 0102 0103 0104 0105 0106 0107 0108 0109 010a 010b 010c 010d",
-        ),
+        ("progress-forever", "0100 031100 031100 031100 031100 02 010d"),
+        ("answers-only", "0100 0101 0102 0103 0104 0105 0106 0107 0108 0109 010a 010b 010c 010d"),
     ] {
         add("server_session", name, hex(digits));
         add("phone_session", name, hex(digits));
@@ -168,12 +135,8 @@ fn server_script(capture: &Captured) -> Vec<u8> {
 /// The number of an answer in `fuzz_server_session`.
 fn server_number(answer: &Answer) -> u8 {
     match answer {
-        Answer::Install {
-            key: KeyRequest::Rsa { .. },
-        } => 0,
-        Answer::Install {
-            key: KeyRequest::Ec(_),
-        } => 1,
+        Answer::Install { key: KeyRequest::Rsa { .. } } => 0,
+        Answer::Install { key: KeyRequest::Ec(_) } => 1,
         Answer::Delete => 4,
         Answer::Fetch { .. } => 5,
         Answer::NothingScheduled => 7,
@@ -209,9 +172,7 @@ fn of_session_one(bytes: &[u8]) -> Vec<u8> {
 
 /// The opcode for bytes from the other side.
 fn feed(bytes: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(bytes.len())
-        .expect("a frame is short")
-        .to_be_bytes();
+    let length = u16::try_from(bytes.len()).expect("a frame is short").to_be_bytes();
     [&[0][..], &length, bytes].concat()
 }
 
@@ -227,16 +188,10 @@ fn nasty_streams() -> Vec<(&'static str, Vec<u8>)> {
         ("http", b"GET / HTTP/1.1\r\nHost: capf\r\n\r\n".to_vec()),
         ("tls-client-hello", hex("160301004a010000460303")),
         ("endless-auth-res", hex("550200000001ffff")),
-        (
-            "longest-auth-res",
-            [hex("5502000000014000"), vec![0; 0x4000]].concat(),
-        ),
+        ("longest-auth-res", [hex("5502000000014000"), vec![0; 0x4000]].concat()),
         ("noise-after-frame", hex("551100000001000000")),
         ("many-empty-frames", hex("5511000000010000").repeat(50)),
-        (
-            "magic-in-body",
-            hex("550a00000001000455555555550a000000010000"),
-        ),
+        ("magic-in-body", hex("550a00000001000455555555550a000000010000")),
     ]
 }
 
@@ -248,95 +203,29 @@ fn nasty_bodies() -> Vec<(&'static str, Command, Vec<u8>)> {
         ("nasty-empty-auth", auth_res, vec![]),
         ("nasty-tag-alone", auth_res, with(&[4])),
         ("nasty-length-over-end", auth_res, with(&[4, 0xff, 0xff, 0])),
-        (
-            "nasty-name-without-nul",
-            auth_res,
-            [element(7, &[2]), element(13, b"SEP1")].concat(),
-        ),
-        (
-            "nasty-name-of-nuls",
-            auth_res,
-            [element(7, &[2]), element(13, &[0; 15])].concat(),
-        ),
-        (
-            "nasty-name-not-text",
-            auth_res,
-            [element(7, &[2]), element(13, b"\xff\xfe\xfd\0")].concat(),
-        ),
-        (
-            "nasty-all-elements-empty",
-            auth_res,
-            (0..=255).flat_map(|tag| element(tag, &[])).collect(),
-        ),
-        (
-            "nasty-thousand-unknown",
-            auth_res,
-            with(&element(0xee, &[]).repeat(1000)),
-        ),
-        (
-            "nasty-certificate-inner-length",
-            auth_res,
-            with(&element(4, &[1, 0xff, 0xff, 0, 1, 0x30])),
-        ),
-        (
-            "nasty-sudi-nothing-inside",
-            auth_res,
-            with(&element(16, &[])),
-        ),
-        (
-            "nasty-sudi-cut",
-            auth_res,
-            with(&element(16, &[0, 0, 1, 9, 1, 1, 0])),
-        ),
+        ("nasty-name-without-nul", auth_res, [element(7, &[2]), element(13, b"SEP1")].concat()),
+        ("nasty-name-of-nuls", auth_res, [element(7, &[2]), element(13, &[0; 15])].concat()),
+        ("nasty-name-not-text", auth_res, [element(7, &[2]), element(13, b"\xff\xfe\xfd\0")].concat()),
+        ("nasty-all-elements-empty", auth_res, (0..=255).flat_map(|tag| element(tag, &[])).collect()),
+        ("nasty-thousand-unknown", auth_res, with(&element(0xee, &[]).repeat(1000))),
+        ("nasty-certificate-inner-length", auth_res, with(&element(4, &[1, 0xff, 0xff, 0, 1, 0x30]))),
+        ("nasty-sudi-nothing-inside", auth_res, with(&element(16, &[]))),
+        ("nasty-sudi-cut", auth_res, with(&element(16, &[0, 0, 1, 9, 1, 1, 0]))),
         (
             "nasty-sudi-many",
             auth_res,
-            with(&element(
-                16,
-                &(0..=9)
-                    .flat_map(|tag| element(tag, &[9]))
-                    .collect::<Vec<_>>(),
-            )),
+            with(&element(16, &(0..=9).flat_map(|tag| element(tag, &[9])).collect::<Vec<_>>())),
         ),
-        (
-            "nasty-version-nine",
-            auth_res,
-            [element(7, &[9]), element(13, b"SEP1\0")].concat(),
-        ),
-        (
-            "nasty-version-two",
-            auth_res,
-            [
-                element(7, &[2]),
-                element(13, b"csfjdoe\0"),
-                element(1, &[1]),
-            ]
-            .concat(),
-        ),
-        (
-            "nasty-key-and-failure",
-            Command::KEY_GENERATE_RES,
-            [element(1, &[9]), element(9, &[0x30])].concat(),
-        ),
-        (
-            "nasty-ok-without-certificate",
-            Command::FETCH_CERT_RES,
-            element(1, &[1]),
-        ),
+        ("nasty-version-nine", auth_res, [element(7, &[9]), element(13, b"SEP1\0")].concat()),
+        ("nasty-version-two", auth_res, [element(7, &[2]), element(13, b"csfjdoe\0"), element(1, &[1])].concat()),
+        ("nasty-key-and-failure", Command::KEY_GENERATE_RES, [element(1, &[9]), element(9, &[0x30])].concat()),
+        ("nasty-ok-without-certificate", Command::FETCH_CERT_RES, element(1, &[1])),
         ("nasty-other", Command::SIGN_CERT_RES, vec![0xff; 200]),
     ]
 }
 
 fn folder(target: &str) -> PathBuf {
-    [
-        env!("CARGO_MANIFEST_DIR"),
-        "tests",
-        "corpus",
-        "wire",
-        target,
-    ]
-    .iter()
-    .collect()
+    [env!("CARGO_MANIFEST_DIR"), "tests", "corpus", "wire", target].iter().collect()
 }
 
 fn write(corpus: &Corpus) {

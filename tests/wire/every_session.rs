@@ -46,25 +46,15 @@ fn check(path: &[Event]) -> bool {
     for event in path {
         let waiting = session.waiting_for();
         (session, actions) = happen(session, event);
-        assert!(
-            !closed || actions.is_empty(),
-            "something happens after the end: {path:?}"
-        );
+        assert!(!closed || actions.is_empty(), "something happens after the end: {path:?}");
         if let (Event::Answer(answer), Waiting::Authority(_)) = (event, waiting) {
             note(&mut seen, answer);
         }
         for action in &actions {
-            assert!(
-                allowed(&mut seen, action),
-                "{action:?} was not earned: {path:?}"
-            );
+            assert!(allowed(&mut seen, action), "{action:?} was not earned: {path:?}");
             closed |= matches!(action, Action::Close(_));
         }
-        assert_eq!(
-            closed,
-            session.waiting_for() == Waiting::Nothing,
-            "{path:?}"
-        );
+        assert_eq!(closed, session.waiting_for() == Waiting::Nothing, "{path:?}");
     }
     // A session that is over is followed one event further, to see that nothing comes of it.
     !closed || !actions.is_empty()
@@ -86,29 +76,20 @@ fn note(seen: &mut Seen, answer: &Answer) {
 fn allowed(seen: &mut Seen, action: &Action) -> bool {
     match action {
         Action::Ask(Question::Open(_)) => !std::mem::replace(&mut seen.opened, true),
-        Action::Ask(Question::Issue { .. }) => {
-            seen.key_wanted && !std::mem::replace(&mut seen.issue_asked, true)
-        }
+        Action::Ask(Question::Issue { .. }) => seen.key_wanted && !std::mem::replace(&mut seen.issue_asked, true),
         Action::Ask(Question::Complete(outcome)) => {
             seen.recorded = false;
-            seen.success = matches!(
-                outcome,
-                Outcome::Stored | Outcome::Deleted | Outcome::NothingToDelete
-            );
+            seen.success = matches!(outcome, Outcome::Stored | Outcome::Deleted | Outcome::NothingToDelete);
             match outcome {
                 Outcome::Stored | Outcome::StoreRejected { .. } => seen.delivered,
                 Outcome::KeyGenerationFailed { .. } | Outcome::KeyGenerationTimedOut => {
                     seen.key_wanted && !seen.issue_asked
                 }
-                Outcome::Deleted | Outcome::NothingToDelete | Outcome::DeleteRejected { .. } => {
-                    seen.delete_wanted
+                Outcome::Deleted | Outcome::NothingToDelete | Outcome::DeleteRejected { .. } => seen.delete_wanted,
+                Outcome::Fetched { .. } | Outcome::NothingFetched { .. } | Outcome::FetchRejected { .. } => {
+                    seen.fetches_wanted > 0
                 }
-                Outcome::Fetched { .. }
-                | Outcome::NothingFetched { .. }
-                | Outcome::FetchRejected { .. } => seen.fetches_wanted > 0,
-                Outcome::Aborted => {
-                    seen.key_wanted || seen.delete_wanted || seen.fetches_wanted > 0
-                }
+                Outcome::Aborted => seen.key_wanted || seen.delete_wanted || seen.fetches_wanted > 0,
             }
         }
         Action::Send(frame) => match frame.command() {
@@ -116,9 +97,7 @@ fn allowed(seen: &mut Seen, action: &Action) -> bool {
             Command::STORE_CERT_REQ => seen.issued && !std::mem::replace(&mut seen.delivered, true),
             Command::DELETE_CERT_REQ => seen.delete_wanted,
             Command::FETCH_CERT_REQ => seen.fetches_wanted > 0 && seen.fetches_wanted <= 2,
-            Command::END_SESSION => {
-                frame.body()[3] != Reason::OK.0 || (seen.recorded && seen.success)
-            }
+            Command::END_SESSION => frame.body()[3] != Reason::OK.0 || (seen.recorded && seen.success),
             _ => false,
         },
         Action::Close(_) => true,
@@ -138,16 +117,11 @@ fn alphabet() -> Vec<Event> {
         number(Command::STORE_CERT_RES, 7),
         number(Command::DELETE_CERT_RES, 7),
         number(Command::FETCH_CERT_RES, 7),
-        frame(
-            Command::FETCH_CERT_RES,
-            &[element(1, &[1]), certificate].concat(),
-        ),
+        frame(Command::FETCH_CERT_RES, &[element(1, &[1]), certificate].concat()),
     ]);
     let answers = [
         install(),
-        Answer::Install {
-            key: KeyRequest::Ec(Curve::P256),
-        },
+        Answer::Install { key: KeyRequest::Ec(Curve::P256) },
         Answer::Delete,
         fetch(CertType::LSC),
         fetch(CertType::MIC),
@@ -159,8 +133,5 @@ fn alphabet() -> Vec<Event> {
         Answer::Recorded,
     ];
     let frames = frames.into_iter().map(Event::Frame);
-    frames
-        .chain(answers.into_iter().map(Event::Answer))
-        .chain([Event::Deadline])
-        .collect()
+    frames.chain(answers.into_iter().map(Event::Answer)).chain([Event::Deadline]).collect()
 }

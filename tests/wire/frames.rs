@@ -16,11 +16,7 @@ fn frames_in_one_byte_pieces_are_the_same_frames() {
             }
             assert_eq!(decoder.finish(), Ok(()));
             let bytes: Vec<_> = frames.iter().map(|frame| frame.encode().to_vec()).collect();
-            assert!(
-                bytes.iter().eq(capture.said_by(speaker)),
-                "{}",
-                capture.name
-            );
+            assert!(bytes.iter().eq(capture.said_by(speaker)), "{}", capture.name);
         }
     }
 }
@@ -33,13 +29,7 @@ fn a_stream_that_ends_inside_a_frame_is_truncated_at_every_length() {
                 let mut decoder = FrameDecoder::new(speaker.listener());
                 assert_eq!(decoder.decode(&mut &bytes[..length]), Ok(None));
                 let wanted = if length < 8 { 8 } else { bytes.len() };
-                assert_eq!(
-                    decoder.finish(),
-                    Err(FrameError::Truncated {
-                        have: length,
-                        wanted
-                    })
-                );
+                assert_eq!(decoder.finish(), Err(FrameError::Truncated { have: length, wanted }));
             }
         }
     }
@@ -58,11 +48,7 @@ fn a_body_cut_at_any_length_is_an_error_or_a_message_of_whole_elements() {
             for length in 0..whole.body().len() {
                 let cut = frame(whole.command(), &whole.body()[..length]);
                 let parsed = Message::parse(&cut);
-                assert!(
-                    parsed.is_err() || ends.contains(&length),
-                    "{} cut at {length}",
-                    capture.name
-                );
+                assert!(parsed.is_err() || ends.contains(&length), "{} cut at {length}", capture.name);
             }
         }
     }
@@ -85,17 +71,9 @@ fn the_bound_of_a_body_is_checked_before_the_body_comes() {
         let mut decoder = FrameDecoder::new(Side::Server);
         assert_eq!(decoder.decode(&mut &header(limit)[..]), Ok(None));
         let mut decoder = FrameDecoder::new(Side::Server);
-        let error = FrameError::BodyTooLong {
-            command,
-            announced: limit + 1,
-            limit,
-        };
+        let error = FrameError::BodyTooLong { command, announced: limit + 1, limit };
         assert_eq!(decoder.decode(&mut &header(limit + 1)[..]), Err(error));
-        assert_eq!(
-            decoder.decode(&mut &header(0)[..]),
-            Err(error),
-            "a decoder that failed stays so"
-        );
+        assert_eq!(decoder.decode(&mut &header(0)[..]), Err(error), "a decoder that failed stays so");
         assert_eq!(decoder.finish(), Err(error));
     }
 }
@@ -110,45 +88,21 @@ fn a_decoder_leaves_what_follows_a_frame_to_its_caller() {
     assert_eq!(input.len(), 11);
     assert_eq!(decoder.decode(&mut input), Ok(Some(progress)));
     assert_eq!(decoder.decode(&mut input), Ok(None));
-    assert_eq!(
-        decoder.finish(),
-        Err(FrameError::Truncated { have: 3, wanted: 8 })
-    );
+    assert_eq!(decoder.finish(), Err(FrameError::Truncated { have: 3, wanted: 8 }));
 }
 
 #[test]
 fn any_other_frame_for_a_phone_must_fit_what_jabber_reads() {
     let body = Zeroizing::new(vec![0; 4089]);
-    let other = Other {
-        command: Command::RETRY_LATER,
-        body,
-    };
-    let error = EncodeError::TooLongForPhone {
-        command: Command::RETRY_LATER,
-        length: 4097,
-    };
+    let other = Other { command: Command::RETRY_LATER, body };
+    let error = EncodeError::TooLongForPhone { command: Command::RETRY_LATER, length: 4097 };
     assert_eq!(Message::Other(other).to_frame(SessionId(1)), Err(error));
     let huge = Certificate::new(CertType::LSC, vec![0; 0xffff]);
-    let request = StoreCertReq {
-        cert_type: None,
-        certificate: huge,
-    };
-    let error = EncodeError::ValueTooLong {
-        element: ElementTag::CERTIFICATE,
-        length: 0x1_0001,
-    };
-    assert_eq!(
-        Message::StoreCertReq(request).to_frame(SessionId(1)),
-        Err(error)
-    );
+    let request = StoreCertReq { cert_type: None, certificate: huge };
+    let error = EncodeError::ValueTooLong { element: ElementTag::CERTIFICATE, length: 0x1_0001 };
+    assert_eq!(Message::StoreCertReq(request).to_frame(SessionId(1)), Err(error));
     let long = Frame::new(Command::AUTH_RES, SessionId(1), vec![0; 0x1_0000]);
-    assert_eq!(
-        long,
-        Err(EncodeError::BodyTooLong {
-            command: Command::AUTH_RES,
-            length: 0x1_0000
-        })
-    );
+    assert_eq!(long, Err(EncodeError::BodyTooLong { command: Command::AUTH_RES, length: 0x1_0000 }));
 }
 
 #[test]
@@ -157,27 +111,11 @@ fn a_device_name_has_three_to_fifteen_characters_of_the_pattern() {
         let name = DeviceName::parse(good).expect("a good name");
         assert_eq!(name.as_str(), good.to_ascii_uppercase());
         let json = serde_json::to_string(&name).expect("a name serializes");
-        assert_eq!(
-            serde_json::from_str::<DeviceName>(&json).expect("and back"),
-            name
-        );
+        assert_eq!(serde_json::from_str::<DeviceName>(&json).expect("and back"), name);
     }
-    for bad in [
-        "",
-        "AB",
-        "SEP58971ECC97C12",
-        "1SEP",
-        "-AB",
-        "SEP_1",
-        "SEP 1",
-        "SÉP",
-        "SEP1\n",
-    ] {
+    for bad in ["", "AB", "SEP58971ECC97C12", "1SEP", "-AB", "SEP_1", "SEP 1", "SÉP", "SEP1\n"] {
         let error = DeviceName::parse(bad).expect_err(bad);
-        assert!(
-            error.to_string().starts_with("read device name: "),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("read device name: "), "{error}");
         assert!(serde_json::from_str::<DeviceName>(&format!("{bad:?}")).is_err());
     }
 }

@@ -108,53 +108,41 @@ fn octets() -> impl Strategy<Value = Octets> {
 }
 
 fn certificate() -> impl Strategy<Value = Certificate> {
-    (any::<u8>(), any::<u8>(), any::<u8>(), octets()).prop_map(|(lead, pad, kind, der)| {
-        Certificate {
-            lead,
-            pad,
-            cert_type: CertType(kind),
-            der,
-        }
+    (any::<u8>(), any::<u8>(), any::<u8>(), octets()).prop_map(|(lead, pad, kind, der)| Certificate {
+        lead,
+        pad,
+        cert_type: CertType(kind),
+        der,
     })
 }
 
 fn signature() -> impl Strategy<Value = Signature> {
-    (1u8.., octets()).prop_map(|(hash, signature)| Signature {
-        hash: HashId(hash),
-        signature,
-    })
+    (1u8.., octets()).prop_map(|(hash, signature)| Signature { hash: HashId(hash), signature })
 }
 
 fn sudi() -> impl Strategy<Value = SudiData> {
-    (octets(), vec(octets(), 0..4), 1u8..250).prop_map(|(certificate, signatures, first)| {
-        SudiData {
-            certificate,
-            signatures: (first..)
-                .zip(signatures)
-                .map(|(hash, signature)| Signature {
-                    hash: HashId(hash),
-                    signature,
-                })
-                .collect(),
-        }
+    (octets(), vec(octets(), 0..4), 1u8..250).prop_map(|(certificate, signatures, first)| SudiData {
+        certificate,
+        signatures: (first..)
+            .zip(signatures)
+            .map(|(hash, signature)| Signature { hash: HashId(hash), signature })
+            .collect(),
     })
 }
 
 fn any_auth_res() -> impl Strategy<Value = AuthRes> {
     let texts = ("[A-Za-z][A-Za-z0-9.-]{2,14}", of("[0-9a-zA-Z ü]{0,32}"));
     let proofs = (of(certificate()), of(octets()), of(signature()), of(sudi()));
-    (of(any::<u8>()), 2u8..=3, texts, proofs).prop_map(
-        |(reason, version, (name, password), proofs)| AuthRes {
-            reason: reason.map(Reason),
-            version: Version(version),
-            device_name: ClaimedName::parse(&name).expect("a name of the pattern"),
-            password: password.map(SecretString::from),
-            certificate: proofs.0,
-            signed_data: proofs.1,
-            sha2_signed_data: proofs.2,
-            sudi: proofs.3,
-        },
-    )
+    (of(any::<u8>()), 2u8..=3, texts, proofs).prop_map(|(reason, version, (name, password), proofs)| AuthRes {
+        reason: reason.map(Reason),
+        version: Version(version),
+        device_name: ClaimedName::parse(&name).expect("a name of the pattern"),
+        password: password.map(SecretString::from),
+        certificate: proofs.0,
+        signed_data: proofs.1,
+        sha2_signed_data: proofs.2,
+        sudi: proofs.3,
+    })
 }
 
 fn any_message() -> impl Strategy<Value = Message> {
@@ -165,39 +153,26 @@ fn any_message() -> impl Strategy<Value = Message> {
             version: Version(version),
             auth_type: kind.map(AuthType),
         })),
-        key.prop_map(
-            |(key_size, kind, curve)| Message::KeyGenerateReq(KeyGenerateReq {
-                key_size,
-                key_type: kind.map(KeyType),
-                curve: curve.map(Curve),
-            })
-        ),
-        (number(), of(octets())).prop_map(|(reason, public_key)| Message::KeyGenerateRes(
-            KeyGenerateRes {
-                reason: Some(Reason(reason)),
-                public_key
-            }
-        )),
-        octets().prop_map(|key| Message::KeyGenerateRes(KeyGenerateRes {
-            reason: None,
-            public_key: Some(key),
+        key.prop_map(|(key_size, kind, curve)| Message::KeyGenerateReq(KeyGenerateReq {
+            key_size,
+            key_type: kind.map(KeyType),
+            curve: curve.map(Curve),
         })),
-        (of(number()), certificate()).prop_map(|(kind, certificate)| Message::StoreCertReq(
-            StoreCertReq {
-                cert_type: kind.map(CertType),
-                certificate
-            }
-        )),
-        (of(number()), certificate()).prop_map(|(reason, certificate)| Message::FetchCertRes(
-            FetchCertRes {
-                reason: reason.map(Reason),
-                certificate: Some(certificate)
-            }
-        )),
-        (2u8..).prop_map(|reason| Message::FetchCertRes(FetchCertRes {
+        (number(), of(octets())).prop_map(|(reason, public_key)| Message::KeyGenerateRes(KeyGenerateRes {
             reason: Some(Reason(reason)),
-            certificate: None,
+            public_key
         })),
+        octets().prop_map(|key| Message::KeyGenerateRes(KeyGenerateRes { reason: None, public_key: Some(key) })),
+        (of(number()), certificate()).prop_map(|(kind, certificate)| Message::StoreCertReq(StoreCertReq {
+            cert_type: kind.map(CertType),
+            certificate
+        })),
+        (of(number()), certificate()).prop_map(|(reason, certificate)| Message::FetchCertRes(FetchCertRes {
+            reason: reason.map(Reason),
+            certificate: Some(certificate)
+        })),
+        (2u8..)
+            .prop_map(|reason| Message::FetchCertRes(FetchCertRes { reason: Some(Reason(reason)), certificate: None })),
         number().prop_map(|reason| Message::StoreCertRes(Reason(reason))),
         number().prop_map(|reason| Message::DeleteCertRes(Reason(reason))),
         number().prop_map(|reason| Message::EndSession(Reason(reason))),
@@ -214,10 +189,7 @@ fn any_message() -> impl Strategy<Value = Message> {
 fn same(one: &Message, other: &Message) -> bool {
     let hidden = |message: &Message| match message {
         Message::AuthRes(response) => Some((
-            response
-                .password
-                .as_ref()
-                .map(|text| text.expose_secret().to_owned()),
+            response.password.as_ref().map(|text| text.expose_secret().to_owned()),
             response.certificate.clone(),
             response.signed_data.clone(),
             response.sha2_signed_data.clone(),
@@ -255,9 +227,7 @@ fn split(mut body: &[u8]) -> Vec<Vec<u8>> {
 /// A shuffle that only the seed decides.
 fn shuffle(pieces: &mut [Vec<u8>], mut seed: u64) {
     for last in (1..pieces.len()).rev() {
-        seed = seed
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         pieces.swap(last, (seed >> 33) as usize % (last + 1));
     }
 }
@@ -266,8 +236,5 @@ fn shuffle(pieces: &mut [Vec<u8>], mut seed: u64) {
 fn a_tag_that_a_message_has_no_use_for_is_passed_over_even_twice() {
     let body = [element(1, &[1]), element(10, &[8, 0]), element(10, &[8, 0])].concat();
     let parsed = Message::parse(&frame(Command::STORE_CERT_RES, &body)).expect("it is read");
-    assert_eq!(
-        (parsed.skipped.count, parsed.skipped.first),
-        (2, Some(ElementTag::KEY_SIZE))
-    );
+    assert_eq!((parsed.skipped.count, parsed.skipped.first), (2, Some(ElementTag::KEY_SIZE)));
 }

@@ -1,13 +1,12 @@
 //! Everything a phone must not do, and the reason that goes into the log for it: a table of whole sessions.
 
 use crate::support::{
-    Event, auth_res, close_reason, element, fetch, frame, happen, hex, install, issued,
-    key_response, sent,
+    Event, auth_res, close_reason, element, fetch, frame, happen, hex, install, issued, key_response, sent,
 };
 use capf::wire::{
-    Answer, AuthorityTurn, CertType, CloseReason, Command, Curve, DeviceNameError, ElementTag,
-    EncodeError, FrameError, HashId, KeyError, KeyRequest, OutcomeKind, ParseError, PhoneTurn,
-    Problem, ServerSession, SessionId, Version, Waiting,
+    Answer, AuthorityTurn, CertType, CloseReason, Command, Curve, DeviceNameError, ElementTag, EncodeError, FrameError,
+    HashId, KeyError, KeyRequest, OutcomeKind, ParseError, PhoneTurn, Problem, ServerSession, SessionId, Version,
+    Waiting,
 };
 
 /// One row: what happens after the session has started, and why it ends at the last event and not before.
@@ -23,32 +22,16 @@ fn every_malformed_frame_and_session_ends_for_its_own_reason() {
         for event in before {
             let actions;
             (session, actions) = happen(session, event);
-            assert_eq!(
-                close_reason(&actions),
-                None,
-                "{name}: {event:?} ends it too early"
-            );
+            assert_eq!(close_reason(&actions), None, "{name}: {event:?} ends it too early");
         }
         let (session, actions) = happen(session, last);
         assert_eq!(close_reason(&actions), Some(expected), "{name}");
         assert_eq!(session.waiting_for(), Waiting::Nothing, "{name}");
-        let goodbye = expected
-            .told()
-            .map(|reason| frame(Command::END_SESSION, &element(1, &[reason.0])));
-        assert_eq!(
-            sent(&actions),
-            Vec::from_iter(goodbye),
-            "{name}: END_SESSION as the table of reasons says"
-        );
+        let goodbye = expected.told().map(|reason| frame(Command::END_SESSION, &element(1, &[reason.0])));
+        assert_eq!(sent(&actions), Vec::from_iter(goodbye), "{name}: END_SESSION as the table of reasons says");
         let line = expected.to_string();
-        assert!(
-            !line.contains("123456") && line.len() < 400,
-            "{name}: {line}"
-        );
-        assert!(
-            happen(session, &Event::Deadline).1.is_empty(),
-            "{name}: nothing after the end"
-        );
+        assert!(!line.contains("123456") && line.len() < 400, "{name}: {line}");
+        assert!(happen(session, &Event::Deadline).1.is_empty(), "{name}: nothing after the end");
     }
 }
 
@@ -299,10 +282,7 @@ fn storing() -> Vec<Event> {
 }
 
 fn completing() -> Vec<Event> {
-    after(
-        storing(),
-        Event::Frame(frame(Command::STORE_CERT_RES, &[1, 0, 1, 1])),
-    )
+    after(storing(), Event::Frame(frame(Command::STORE_CERT_RES, &[1, 0, 1, 1])))
 }
 
 fn deleting() -> Vec<Event> {
@@ -321,16 +301,6 @@ fn unexpected(command: Command, waiting: Waiting) -> CloseReason {
     CloseReason::UnexpectedCommand { command, waiting }
 }
 
-fn malformed(
-    command: Command,
-    element: Option<ElementTag>,
-    offset: usize,
-    problem: Problem,
-) -> CloseReason {
-    CloseReason::Message(ParseError {
-        command,
-        element,
-        offset,
-        problem,
-    })
+fn malformed(command: Command, element: Option<ElementTag>, offset: usize, problem: Problem) -> CloseReason {
+    CloseReason::Message(ParseError { command, element, offset, problem })
 }

@@ -16,9 +16,7 @@ impl Drive<'_> {
     pub(super) async fn reach(&mut self, step: Step, (session, actions): Turn) -> Next {
         let fault = Fault::at(&self.phone.faults, step, self.phone.attempts());
         let received = actions.iter().find_map(|action| match action {
-            PhoneAction::Store {
-                certificate_der, ..
-            } => CertificateFacts::from_der(certificate_der).ok(),
+            PhoneAction::Store { certificate_der, .. } => CertificateFacts::from_der(certificate_der).ok(),
             _ => None,
         });
         let kept = (step == Step::Stored)
@@ -75,8 +73,7 @@ impl Drive<'_> {
     async fn hear_end(&mut self, session: &PhoneSession, limit: Duration) -> Option<Reason> {
         let heard = timeout(limit, async {
             while let Ok(Some(frame)) = self.frame().await {
-                if let Ok(Message::EndSession(reason)) = Message::parse(&frame).map(|it| it.message)
-                {
+                if let Ok(Message::EndSession(reason)) = Message::parse(&frame).map(|it| it.message) {
                     return Some(reason);
                 }
             }
