@@ -2,10 +2,13 @@
 //! of them at any time, because all that is remembered between two questions is in the ticket and in status.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
+
+mod change;
+
+pub(super) use change::{Changed, Next};
 
 use super::credentials::Credentials;
 use super::issuers::Issuers;
@@ -14,17 +17,15 @@ use super::questions::{
 };
 use super::strings::{StringCheck, Strings};
 use crate::api::{CertificateAuthorityProxy, CertificateOperation, IssuedCertificateStatus, LscSummary, Phase, Reason};
-use crate::controller::store::{Cause, Store};
+use crate::controller::store::Store;
 use crate::controller::world::{ObjectKey, World};
 use crate::domain::question::{self, EvidenceKind, Verdict};
 use crate::domain::ticket::{SigningGrant, Ticket};
-use crate::domain::transition::{Event, NotPossible, advance};
+use crate::domain::transition::{Event, NotPossible};
 use crate::pki::{LscRequest, LscSubject, PublicKey};
 
 /// Characters of a certificate (PEM) that an operation's status holds, as its schema says.
 const MAX_PEM: usize = 4096;
-/// Writes of one status that may meet a conflict before the question is given up.
-const TRIES: usize = 4;
 /// How long after the key time limit a ticket serves: the rest of the session.
 const TICKET_TAIL: SignedDuration = SignedDuration::from_mins(5);
 
@@ -38,24 +39,6 @@ pub struct Service {
     strings: Strings,
     /// One change of an operation at a time in this replica: conflicts then come from other replicas only.
     locks: Mutex<HashMap<ObjectKey, Arc<tokio::sync::Mutex<()>>>>,
-}
-
-/// What an operation as it stands calls for.
-pub(super) enum Next {
-    /// This event.
-    Make(Event),
-    /// Nothing: what is wanted is on record.
-    Done,
-}
-
-/// What became of a change of an operation's status.
-pub(super) enum Changed {
-    /// It is on record.
-    Recorded(Box<CertificateOperation>),
-    /// It cannot happen (any more).
-    NotPossible(NotPossible),
-    /// The operation is gone.
-    Gone,
 }
 
 impl Service {
@@ -187,7 +170,7 @@ impl Service {
             Ok(public_key) => public_key,
             Err(message) => {
                 let reason = Reason::KeyRejected;
-                self.change(&key, &uid, |_| Next::Make(Event::Ended { reason, message: message.clone() })).await?;
+                self.change(&key, &uid, |_| Next::make(Event::Ended { reason, message: message.clone() })).await?;
                 return refused(reason);
             }
         };
@@ -216,7 +199,7 @@ impl Service {
             .change(key, uid, |operation| match same_key_again(operation, grant) {
                 // A write that was not heard of, or another replica's.
                 Some(_) => Next::Done,
-                None => Next::Make(Event::Issued {
+                None => Next::make(Event::Issued {
                     certificate: certificate.clone(),
                     authenticated_by: grant.ticket().evidence.clone(),
                     spent_string: grant.ticket().spent_string.clone(),
@@ -308,7 +291,7 @@ impl Service {
         let _one_at_a_time = lock.lock().await;
         let next = |operation: &CertificateOperation| match stands_recorded(operation, &ticket, request.outcome) {
             true => Next::Done,
-            false => Next::Make(event.clone()),
+            false => Next::make(event.clone()),
         };
         match self.change(&key, &ticket.operation_uid, next).await? {
             Changed::Recorded(operation) => {
@@ -326,68 +309,6 @@ impl Service {
 
     fn proxy(&self, key: &ObjectKey) -> Result<Arc<CertificateAuthorityProxy>, Unavailable> {
         self.world.proxy(key).ok_or_else(|| Unavailable(format!("there is no CertificateAuthorityProxy {key}")))
-    }
-
-    fn lock(&self, key: &ObjectKey) -> Arc<tokio::sync::Mutex<()>> {
-        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
-        if locks.len() > 10_000 {
-            locks.retain(|_, lock| Arc::strong_count(lock) > 1);
-        }
-        Arc::clone(locks.entry(key.clone()).or_default())
-    }
-
-    /// The operation as known here, else as the API server has it.
-    async fn operation(&self, key: &ObjectKey, uid: &str) -> Result<Option<CertificateOperation>, Unavailable> {
-        let known = match self.world.operation(key) {
-            Some(known) => Some(known.as_ref().clone()),
-            None => self.fresh(key).await?,
-        };
-        Ok(known.filter(|o| o.metadata.uid.as_deref() == Some(uid)))
-    }
-
-    async fn fresh(&self, key: &ObjectKey) -> Result<Option<CertificateOperation>, Unavailable> {
-        let read = self.store.get::<CertificateOperation>(key).await.map_err(|e| Unavailable(e.to_string()))?;
-        read.iter().for_each(|operation| self.world.learn(operation));
-        Ok(read)
-    }
-
-    /// Makes one transition and puts it on record, against whatever other replicas write meanwhile.
-    pub(super) async fn change(
-        &self,
-        key: &ObjectKey,
-        uid: &str,
-        next: impl Fn(&CertificateOperation) -> Next,
-    ) -> Result<Changed, Unavailable> {
-        let mut known = self.operation(key, uid).await?;
-        for tried in 0..TRIES {
-            let Some(mut operation) = known else { return Ok(Changed::Gone) };
-            let event = match next(&operation) {
-                Next::Make(event) => event,
-                Next::Done => return Ok(Changed::Recorded(Box::new(operation))),
-            };
-            let status = match advance(&operation, event, crate::clock::now()) {
-                Ok(status) => status,
-                Err(why) => return Ok(Changed::NotPossible(why)),
-            };
-            operation.status = Some(status);
-            match self.store.replace_status(&operation).await {
-                Ok(recorded) => {
-                    self.world.learn(&recorded);
-                    return Ok(Changed::Recorded(Box::new(recorded)));
-                }
-                Err(error) => match error.cause {
-                    Cause::NotFound => return Ok(Changed::Gone),
-                    // Another replica came first, or what is known here is stale: look, and decide anew.
-                    Cause::Conflict | Cause::Invalid(_) if tried + 1 < TRIES => {
-                        tokio::time::sleep(Duration::from_millis(5 << tried)).await;
-                    }
-                    Cause::Unavailable(_) if tried == 0 => {}
-                    _ => return Err(Unavailable(error.to_string())),
-                },
-            }
-            known = self.fresh(key).await?.filter(|o| o.metadata.uid.as_deref() == Some(uid));
-        }
-        Err(Unavailable(format!("operation {key} changes too fast")))
     }
 }
 

@@ -162,7 +162,7 @@ impl Strings {
         spent_string: Option<String>,
     ) -> Result<Option<Reason>, Unavailable> {
         let event = |_: &CertificateOperation| {
-            Next::Make(Event::WrongString { limit, session_id, spent_string: spent_string.clone() })
+            Next::make(Event::WrongString { limit, session_id, spent_string: spent_string.clone() })
         };
         let changed = service.change(operation, uid, event).await?;
         self.state().owed.remove(uid);

@@ -295,12 +295,15 @@ fn deadline(from: Timestamp, proxy: &CertificateAuthorityProxy) -> Timestamp {
     Timestamp::from_second(deadline.as_second()).unwrap_or(deadline)
 }
 
+/// The operation to answer the phone with, and since when one that was applied waits for its Secret.
+type Found<'a> = (Option<&'a Arc<CertificateOperation>>, Option<Timestamp>);
+
 /// Operations that people (or rollouts) applied: the newest takes over, every other one that is open ends.
 fn applied_by_a_person<'a>(
     observed: &Observed<'a>,
     target: Option<&'a Arc<CertificateOperation>>,
     now: Timestamp,
-) -> Result<(Option<&'a Arc<CertificateOperation>>, Option<Timestamp>), Box<Step>> {
+) -> Result<Found<'a>, Box<Step>> {
     let age = |o: &CertificateOperation| (o.metadata.creation_timestamp.clone().map(|t| t.0), o.metadata.name.clone());
     let others =
         || observed.operations.iter().filter(|o| !o.phase().is_terminal() && target.is_none_or(|t| !Arc::ptr_eq(t, o)));
