@@ -25,6 +25,12 @@ demo: build ## Show it all: a real API server, forty phones, their certificates;
 demo-stay: build ## The same, and leave it running until Ctrl-C, to try things
 	cargo run --example demo -- --stay
 
+.PHONY: bench
+bench: ## Measure enrolments a second beside bare status patches of the same API server; ten minutes, last line JSON
+	cargo build --release
+	cargo build --release --example bench
+	CAPF_BIN=target/release/capf target/release/examples/bench
+
 .PHONY: test
 test: ## Run every test; the first time builds a control plane, in some minutes (e2e/README.md)
 	cargo test
