@@ -160,3 +160,28 @@ async fn every_issued_certificate_is_verified_by_openssl_and_has_the_profile() {
         assert_eq!(facts.serial.len(), 32, "128 random bits");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_endpoints_client_certificate_is_renewed_after_two_thirds_of_its_days() {
+    let mut product = Product::start("renewal").await;
+    let secrets: kube::Api<Secret> = product.api();
+    let client = || async {
+        let secret = secrets.get("main-endpoint").await.unwrap();
+        let der = capf::pki::certificate::from_pem(std::str::from_utf8(&secret.data.unwrap()["client.crt"].0).unwrap());
+        capf::pki::CertificateFacts::from_der(&der.unwrap()).unwrap()
+    };
+    let before = client().await;
+    product.move_clock(59 * 86_400);
+    product.restart_controller();
+    product.kubectl(&["wait", "--for=condition=Ready", "--timeout=60s", "capf/main"]);
+    assert_eq!(client().await.serial, before.serial, "not due yet");
+    product.move_clock(61 * 86_400);
+    product.restart_controller();
+    let renewed = crate::harness::eventually("the client certificate is another", crate::product::PATIENCE, || async {
+        Some(client().await).filter(|facts| facts.serial != before.serial)
+    })
+    .await
+    .unwrap();
+    assert!(renewed.not_after > before.not_after);
+    assert_eq!(renewed.subject_common_name, before.subject_common_name);
+}

@@ -6,6 +6,7 @@ pub mod phone_status;
 pub mod proxy;
 pub mod question;
 pub mod report;
+mod resolve;
 pub mod retry;
 pub mod string;
 pub mod ticket;

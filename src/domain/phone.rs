@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::resolve::{deadline, permitted, resolve};
 use super::{phone_status, retry};
 use crate::api::{
     AuthenticationMode, AuthenticationStringSource, CertificateAuthorityProxy, CertificateOperation,
@@ -242,57 +243,6 @@ fn look_at_string<'a>(observed: &Observed<'_>, source: Option<&AuthenticationStr
         StringFact::Missing(message) => Some(Start::Not(Verdict::Waiting("SecretNotFound", message.clone()))),
         StringFact::Unusable(reason, message) => Some(Start::Not(Verdict::Stalled(*reason, message.clone()))),
     }
-}
-
-/// The operation's spec: the phone's settings with the proxy's defaults filled in.
-fn resolve(
-    phone: &Phone,
-    written: &Written,
-    proxy: &CertificateAuthorityProxy,
-    now: Timestamp,
-) -> Result<CertificateOperationSpec, (Reason, String)> {
-    let defaults = proxy.spec.phone_defaults.clone().unwrap_or_default();
-    let mode = written
-        .authentication_mode
-        .or(defaults.authentication_mode)
-        .unwrap_or(AuthenticationMode::ByAuthenticationString);
-    permitted(mode, proxy)?;
-    if written.authentication_string.is_some() && mode != AuthenticationMode::ByAuthenticationString {
-        let message = "authenticationString is given, but the proxy's default authentication mode is By Null String: \
-                       write authenticationMode: ByAuthenticationString, or remove the string";
-        return Err((Reason::PolicyDenied, message.into()));
-    }
-    let key_type = written.key_type.or(defaults.key_type);
-    // A size belongs to its type: a default size is not lent to a phone that chose another type.
-    let key_size = written
-        .key_size
-        .or(defaults.key_size.filter(|_| written.key_type.is_none_or(|t| Some(t) == defaults.key_type)));
-    crate::api::resolve_key(key_type, key_size).map_err(|error| (Reason::PolicyDenied, error.to_string()))?;
-    Ok(CertificateOperationSpec {
-        phone_ref: crate::api::ObjectReference { name: phone.metadata.name.clone().unwrap_or_default() },
-        certificate_operation: written.certificate_operation,
-        authentication_mode: mode,
-        authentication_string: written.authentication_string.clone(),
-        key_type,
-        key_size,
-        operation_completes_by: Some(written.operation_completes_by.unwrap_or_else(|| deadline(now, proxy))),
-        requested_by: RequestedBy::Phone,
-    })
-}
-
-fn permitted(mode: AuthenticationMode, proxy: &CertificateAuthorityProxy) -> Result<(), (Reason, String)> {
-    if mode == AuthenticationMode::ByNullString && !proxy.spec.permit_null_string {
-        let message = "By Null String is not permitted: choose another authenticationMode, or set permitNullString: true on the proxy";
-        return Err((Reason::PolicyDenied, message.into()));
-    }
-    Ok(())
-}
-
-fn deadline(from: Timestamp, proxy: &CertificateAuthorityProxy) -> Timestamp {
-    let days = SignedDuration::from_hours(24 * i64::from(proxy.spec.operation_expires_in_days));
-    let deadline = from.checked_add(days).unwrap_or(Timestamp::MAX);
-    // In whole seconds, for people read it.
-    Timestamp::from_second(deadline.as_second()).unwrap_or(deadline)
 }
 
 /// The operation to answer the phone with, and since when one that was applied waits for its Secret.

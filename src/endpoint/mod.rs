@@ -144,10 +144,12 @@ pub async fn run(options: EndpointOptions, shutdown: impl Future<Output = ()>) -
         }
         Ok(())
     };
+    let age = reload::tell_of_age(options.bundle.clone(), reload::LOOK_AT_AGE_EVERY);
     let follow = reload::follow(options.bundle, RELOAD_EVERY, seen, apply);
     tokio::select! {
         _cut_off = endpoint.serve(shutdown, options.drain) => {}
         () = follow => {}
+        () = age => {}
     }
     Ok(())
 }
