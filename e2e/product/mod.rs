@@ -273,23 +273,28 @@ pub fn string_secret(name: &str, digits: &str) -> String {
     )
 }
 
-/// Installs the CRDs, once for the control plane.
+/// Installs the CRDs and the ClusterRole, once for the control plane.
 pub fn install_crds(plane: &ControlPlane) {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
         plane.kubectl(&["apply", "--server-side", "-f", crds]).unwrap();
         plane.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", crds]).unwrap();
-        plane
-            .kubectl(&["apply", "-f", concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/rbac.yaml"), "--dry-run=client"])
-            .unwrap();
+        plane.kubectl_stdin(&["apply", "-f", "-"], &rights().0).unwrap();
     });
+}
+
+/// The documents of `deploy/rbac.yaml`: the ClusterRole, and what belongs into the controllers' namespace.
+fn rights() -> (String, String) {
+    let rbac = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/rbac.yaml")).unwrap();
+    let (cluster_role, namespaced) = rbac.split_once("\n---\n").unwrap();
+    assert!(cluster_role.contains("kind: ClusterRole") && namespaced.contains("kind: Role"));
+    (cluster_role.to_owned(), namespaced.to_owned())
 }
 
 /// Gives the controller's user its rights, in one namespace only.
 fn grant(plane: &ControlPlane, namespace: &str) {
-    let rbac = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/rbac.yaml")).unwrap();
-    let rbac = rbac.replace("namespace: capf-system", &format!("namespace: {namespace}"));
+    let rbac = rights().1.replace("namespace: capf-system", &format!("namespace: {namespace}"));
     plane.kubectl_stdin(&["apply", "-f", "-"], &rbac).unwrap();
     let binding = |name: &str, kind: &str| {
         format!(
