@@ -102,6 +102,25 @@ async fn three_wrong_strings_lock_out_and_a_new_revision_and_string_run_again() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn strings_entered_all_at_once_are_compared_as_often_as_one_after_the_other() {
+    let product = Product::start("rush").await;
+    product.apply(&(string_secret("digits", "577215") + &phone("SEP00000000000D", GIVEN)));
+    product.operation_status("sep00000000000d", "Install/Upgrade pending").await;
+    let mut phones = Vec::new();
+    for number in 0..40 {
+        phones.push(product.simulated("SEP00000000000D", digits(&format!("{number:06}"))).await);
+    }
+    let outcomes = futures::future::join_all(phones.iter_mut().map(|phone| phone.enrol())).await;
+    let let_in = outcomes.iter().filter(|o| matches!(o.last, Ok(AttemptOutcome::Installed { .. }))).count();
+    assert_eq!(let_in, 0);
+    product.operation_status("sep00000000000d", "Install/Upgrade failed").await;
+    let operation = product.armed("sep00000000000d").await;
+    assert_eq!(operation.status.unwrap().attempts.unwrap().authentication, 3);
+    let compared = product.logs().matches("comparing an authentication string").count();
+    assert_eq!(compared, 3, "the other entries are refused without being looked at");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_is_not_completed_in_time_expires() {
     let product = Product::start("expiry").await;
     product.apply(&phone("SEP000000000005", &format!("{BY_NULL}, operationCompletesBy: \"2020-01-01T00:00:00Z\"")));

@@ -18,8 +18,8 @@ use super::questions::{
 use super::strings::{StringCheck, Strings};
 use crate::api::{CertificateAuthorityProxy, CertificateOperation, IssuedCertificateStatus, LscSummary, Phase, Reason};
 use crate::controller::store::Store;
-use crate::controller::world::{ObjectKey, World};
-use crate::domain::question::{self, EvidenceKind, Verdict};
+use crate::controller::world::{ObjectKey, PhoneView, World};
+use crate::domain::question::{self, Verdict};
 use crate::domain::ticket::{SigningGrant, Ticket};
 use crate::domain::transition::{Event, NotPossible};
 use crate::pki::{LscRequest, LscSubject, PublicKey};
@@ -41,6 +41,13 @@ pub struct Service {
     locks: Mutex<HashMap<ObjectKey, Arc<tokio::sync::Mutex<()>>>>,
 }
 
+/// A phone that presents itself.
+struct Found {
+    view: PhoneView,
+    armed: Option<Arc<CertificateOperation>>,
+    verdict: Verdict,
+}
+
 impl Service {
     /// A service over what this replica knows.
     #[must_use]
@@ -60,39 +67,58 @@ impl Service {
     /// # Errors
     /// [`Unavailable`] when the phone shall come again.
     pub async fn open(&self, proxy: &ObjectKey, request: OpenRequest) -> Result<OpenAnswer, Unavailable> {
-        let now = crate::clock::now();
-        let key = ObjectKey::new(&proxy.namespace, request.device_name.to_ascii_lowercase());
         let proxy = self.proxy(proxy)?;
-        let view = self.world.phone_view(&key);
+        let found = self.look(&proxy, &request);
+        let Verdict::CheckString { .. } = found.verdict else {
+            return Ok(self.without_check(&proxy, &found, &request));
+        };
+        let Some(operation) = found.armed.as_deref().map(ObjectKey::of) else {
+            return Ok(OpenAnswer::NothingScheduled);
+        };
+        let lock = self.lock(&operation);
+        let _one_at_a_time = lock.lock().await;
+        // Others had their turn meanwhile, and may have spent the tries that were left: what was found is looked at anew.
+        let found = self.look(&proxy, &request);
+        let (Verdict::CheckString { secret }, Some(armed), Some(digits)) =
+            (&found.verdict, found.armed.as_deref(), &request.digits)
+        else {
+            return Ok(self.without_check(&proxy, &found, &request));
+        };
+        if ObjectKey::of(armed) != operation {
+            return Err(Unavailable("another operation was armed meanwhile".into()));
+        }
+        let entered = (request.session_id, &digits.0);
+        match self.strings.check(self, &proxy, &found.view, &operation, secret, entered).await? {
+            StringCheck::Right { spent } => Ok(self.admit(&proxy, armed, &request, spent)),
+            StringCheck::Refused(reason) => Ok(OpenAnswer::Refused { reason }),
+        }
+    }
+
+    /// What is known of the phone that presents itself, and what the checks say to it.
+    fn look(&self, proxy: &CertificateAuthorityProxy, request: &OpenRequest) -> Found {
+        let namespace = proxy.metadata.namespace.clone().unwrap_or_default();
+        let view = self.world.phone_view(&ObjectKey::new(namespace, request.device_name.to_ascii_lowercase()));
         let named = view.phone.as_ref().and_then(|p| p.status.as_ref()?.operation.as_ref());
         let armed = named.and_then(|n| view.operations.iter().find(|o| o.metadata.name.as_ref() == Some(&n.name)));
-        let evidence = request.evidence();
-        let verdict = question::open(&proxy, view.phone.as_deref(), armed.map(AsRef::as_ref), evidence, now);
-        let spent_string = match verdict {
-            Verdict::UnknownDevice => return Ok(OpenAnswer::UnknownDevice),
-            Verdict::NothingScheduled => return Ok(OpenAnswer::NothingScheduled),
-            Verdict::Refused(reason, why) => {
+        let (armed, now) = (armed.cloned(), crate::clock::now());
+        let verdict = question::open(proxy, view.phone.as_deref(), armed.as_deref(), request.evidence(), now);
+        Found { view, armed, verdict }
+    }
+
+    /// The answer where no string decides.
+    fn without_check(&self, proxy: &CertificateAuthorityProxy, found: &Found, request: &OpenRequest) -> OpenAnswer {
+        match (&found.verdict, &found.armed) {
+            (Verdict::UnknownDevice, _) => OpenAnswer::UnknownDevice,
+            (Verdict::Refused(reason, why), _) => {
                 tracing::info!(device = %request.device_name, %reason, why, "not let in");
-                return Ok(OpenAnswer::Refused { reason });
+                OpenAnswer::Refused { reason: *reason }
             }
-            Verdict::AdmitByNullString => None,
-            Verdict::CheckString { secret } => {
-                let (Some(armed), Some(digits)) = (armed, &request.digits) else {
-                    return Ok(OpenAnswer::Refused { reason: Reason::InvalidCredentials });
-                };
-                let operation = ObjectKey::of(armed.as_ref());
-                let lock = self.lock(&operation);
-                let _one_at_a_time = lock.lock().await;
-                let checked =
-                    self.strings.check(self, &proxy, &view, &operation, &secret, (request.session_id, &digits.0)).await;
-                match checked? {
-                    StringCheck::Right { spent } => spent,
-                    StringCheck::Refused(reason) => return Ok(OpenAnswer::Refused { reason }),
-                }
+            (Verdict::AdmitByNullString, Some(armed)) => self.admit(proxy, armed, request, None),
+            (Verdict::CheckString { .. }, Some(_)) => OpenAnswer::Refused { reason: Reason::InvalidCredentials },
+            (Verdict::NothingScheduled | Verdict::AdmitByNullString | Verdict::CheckString { .. }, _) => {
+                OpenAnswer::NothingScheduled
             }
-        };
-        let Some(armed) = armed else { return Ok(OpenAnswer::NothingScheduled) };
-        Ok(self.admit(&proxy, armed, &request, evidence, spent_string, now))
+        }
     }
 
     fn admit(
@@ -100,9 +126,7 @@ impl Service {
         proxy: &CertificateAuthorityProxy,
         operation: &CertificateOperation,
         request: &OpenRequest,
-        evidence: EvidenceKind,
         spent_string: Option<String>,
-        now: Timestamp,
     ) -> OpenAnswer {
         let Ok(key) = crate::api::resolve_key(operation.spec.key_type, operation.spec.key_size) else {
             return OpenAnswer::Refused { reason: Reason::KeyRejected };
@@ -120,16 +144,11 @@ impl Service {
             device: request.device_name.clone(),
             operation: operation.metadata.name.clone().unwrap_or_default(),
             operation_uid: operation.metadata.uid.clone().unwrap_or_default(),
-            evidence: match evidence {
-                _ if operation.spec.authentication_mode == crate::api::AuthenticationMode::ByNullString => "NullString",
-                EvidenceKind::String => "AuthenticationString",
-                EvidenceKind::Null | EvidenceKind::Certificate => "NullString",
-            }
-            .into(),
+            evidence: format!("{:?}", operation.spec.authentication_mode),
             session_id: request.session_id,
             spent_string,
             sha256_fingerprint: None,
-            expires: now.checked_add(lasts).unwrap_or(Timestamp::MAX),
+            expires: crate::clock::now().checked_add(lasts).unwrap_or(Timestamp::MAX),
         };
         OpenAnswer::Install { ticket: ticket.seal(&self.credentials.tickets), key, key_generation_seconds: seconds }
     }

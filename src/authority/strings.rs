@@ -141,6 +141,7 @@ impl Strings {
             if !budget.reserve(rate, now) {
                 return Err(Unavailable("too many wrong authentication strings at the moment".into()));
             }
+            tracing::debug!(%operation, "comparing an authentication string");
             if string.matches(entered) {
                 budget.give_back();
                 return Ok(StringCheck::Right { spent });
