@@ -38,7 +38,7 @@ use crate::shell::{Shell, heading, say};
 type Trouble = Box<dyn Error + Send + Sync>;
 
 /// When the phone that never calls expires: late enough to be seen waiting, early enough to be waited for.
-const PATIENCE_WITH_THE_SILENT: SignedDuration = SignedDuration::from_secs(14);
+const PATIENCE_WITH_THE_SILENT: SignedDuration = SignedDuration::from_secs(20);
 /// How long the whole fleet may take; a quiet machine needs a third of it.
 const ENROLMENT: Duration = Duration::from_secs(75);
 

@@ -110,7 +110,7 @@ async fn strings_entered_all_at_once_are_compared_as_often_as_one_after_the_othe
     for number in 0..40 {
         phones.push(product.simulated("SEP00000000000D", digits(&format!("{number:06}"))).await);
     }
-    let outcomes = futures::future::join_all(phones.iter_mut().map(|phone| phone.enrol())).await;
+    let outcomes = futures::future::join_all(phones.iter_mut().map(capf::phone::SimulatedPhone::enrol)).await;
     let let_in = outcomes.iter().filter(|o| matches!(o.last, Ok(AttemptOutcome::Installed { .. }))).count();
     assert_eq!(let_in, 0);
     product.operation_status("sep00000000000d", "Install/Upgrade failed").await;
