@@ -165,3 +165,46 @@ async fn a_new_certificate_revision_makes_the_keys_anew_and_asks_for_a_ctl_updat
     assert_ne!(product.ctl().await, before);
     assert_eq!(product.kubectl(&["get", "capf", "main", "-o", status]), "True");
 }
+
+/// `examples/`, as if they had been written for this namespace.
+fn examples(namespace: &str) -> String {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
+    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let texts = files.iter().map(|file| std::fs::read_to_string(file).unwrap());
+    let kept = texts.filter(|text| !text.contains("kind: Namespace"));
+    kept.map(|text| format!("---\n{}", text.replace("namespace: voice", &format!("namespace: {namespace}")))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_examples_applied_twice_more_start_nothing() {
+    let product = Product::start("examples").await;
+    let manifest = examples(product.ns());
+    product.apply(&manifest);
+    let phones: Vec<capf::api::Phone> = product.api().list(&Default::default()).await.unwrap().items;
+    assert_eq!(phones.len(), 5);
+    for phone in phones.iter().filter(|p| p.spec.certificate_operation != Default::default()) {
+        let waiting = product.operation_status(&phone.name_any(), "Install/Upgrade pending").await;
+        let secret = waiting.status.unwrap().operation.unwrap().authentication_string_secret;
+        let proof = match secret {
+            Some(secret) => crate::product::digits(&product.string(&secret).await.unwrap()),
+            None => Proof::NullString,
+        };
+        product.enrol(&phone.spec.device_name, proof).await;
+    }
+    let before = record(&product).await;
+    assert_eq!(before.len(), 4);
+    for _ in 0..2 {
+        let applied = product.apply(&manifest);
+        // A Secret that is written as text always counts as configured: kubectl cannot compare it.
+        let changed = applied.lines().filter(|line| !line.starts_with("secret/") && !line.ends_with(" unchanged"));
+        assert_eq!(changed.count(), 0, "{applied}");
+    }
+    eventually("every phone is acted on", PATIENCE, || async {
+        let phones: Vec<capf::api::Phone> = product.api().list(&Default::default()).await.unwrap().items;
+        phones.iter().all(|p| p.status.as_ref().map(|s| s.observed_generation) == p.metadata.generation)
+    })
+    .await
+    .unwrap();
+    assert_eq!(record(&product).await, before);
+}
