@@ -20,7 +20,7 @@ use crate::api::{CertificateAuthorityProxy, CertificateOperation, IssuedCertific
 use crate::controller::store::Store;
 use crate::controller::world::{ObjectKey, PhoneView, World};
 use crate::domain::question::{self, Verdict};
-use crate::domain::ticket::{SigningGrant, Ticket};
+use crate::domain::ticket::{SigningGrant, Ticket, VerifiedTicket};
 use crate::domain::transition::{Event, NotPossible};
 use crate::pki::{LscRequest, LscSubject, PublicKey};
 
@@ -160,19 +160,8 @@ impl Service {
     pub async fn issue(&self, proxy: &ObjectKey, request: IssueRequest) -> Result<IssueAnswer, Unavailable> {
         let now = crate::clock::now();
         let refused = |reason| Ok(IssueAnswer::Refused { reason });
-        let believed = Ticket::verify(
-            &request.ticket,
-            &self.credentials.tickets,
-            (&proxy.namespace, &proxy.name),
-            request.session_id,
-            now,
-        );
-        let ticket = match believed {
-            Ok(ticket) => ticket,
-            Err(why) => {
-                tracing::warn!(%proxy, %why, "a ticket for issue was not believed");
-                return refused(Reason::InvalidCredentials);
-            }
+        let Some(ticket) = self.believed("issue", proxy, &request.ticket, request.session_id) else {
+            return refused(Reason::InvalidCredentials);
         };
         let proxy = self.proxy(proxy)?;
         let key = ObjectKey::new(&ticket.ticket().namespace, &ticket.ticket().operation);
@@ -286,21 +275,10 @@ impl Service {
     /// # Errors
     /// [`Unavailable`] when the phone shall come again.
     pub async fn complete(&self, proxy: &ObjectKey, request: CompleteRequest) -> Result<CompleteAnswer, Unavailable> {
-        let now = crate::clock::now();
-        let believed = Ticket::verify(
-            &request.ticket,
-            &self.credentials.tickets,
-            (&proxy.namespace, &proxy.name),
-            request.session_id,
-            now,
-        );
-        let ticket = match believed {
-            Ok(ticket) => ticket.ticket().clone(),
-            Err(why) => {
-                tracing::warn!(%proxy, %why, "a ticket for complete was not believed");
-                return Ok(CompleteAnswer::Refused { reason: Reason::InvalidCredentials });
-            }
+        let Some(ticket) = self.believed("complete", proxy, &request.ticket, request.session_id) else {
+            return Ok(CompleteAnswer::Refused { reason: Reason::InvalidCredentials });
         };
+        let ticket = ticket.ticket().clone();
         let proxy = self.proxy(proxy)?;
         let Some(event) = completing(&proxy, &ticket, request.outcome) else {
             return Ok(CompleteAnswer::Refused { reason: Reason::InvalidCredentials });
@@ -324,6 +302,14 @@ impl Service {
             }
             Changed::Gone => Ok(CompleteAnswer::Refused { reason: Reason::Superseded }),
         }
+    }
+
+    /// The ticket that came with a question, if it is ours, for this proxy, this session and this time.
+    fn believed(&self, question: &str, proxy: &ObjectKey, sealed: &str, session_id: u32) -> Option<VerifiedTicket> {
+        let of_proxy = (proxy.namespace.as_str(), proxy.name.as_str());
+        Ticket::verify(sealed, &self.credentials.tickets, of_proxy, session_id, crate::clock::now())
+            .inspect_err(|why| tracing::warn!(%proxy, question, %why, "a ticket was not believed"))
+            .ok()
     }
 
     fn proxy(&self, key: &ObjectKey) -> Result<Arc<CertificateAuthorityProxy>, Unavailable> {
