@@ -65,6 +65,8 @@ impl Candidate {
                 () = tokio::time::sleep_until((started + pause).min(end).max(now)) => {}
             }
             if self.leads_until.is_some_and(|until| Instant::now() >= until) {
+                // Over and done with: the next turn is a follower's, and has a follower's time.
+                self.leads_until = None;
                 leads.send_if_modified(|led| std::mem::replace(led, false));
             }
         }
