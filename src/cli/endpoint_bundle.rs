@@ -13,9 +13,7 @@ use super::client::{CallError, ClientArgs, ConnectError, GET_CALL, call};
 use super::file::{NewFile, SECRET};
 use crate::api::CertificateAuthorityProxy;
 use crate::authority::bundle::files;
-
-/// Type of the Secret with an endpoint's bundle; a Secret of any other type is not exported.
-const SECRET_TYPE: &str = "capf.dev/endpoint-bundle";
+use crate::domain::proxy::ENDPOINT_SECRET_TYPE as SECRET_TYPE;
 
 /// Arguments of `capf endpoint-bundle`.
 #[derive(clap::Args, Clone, Debug)]

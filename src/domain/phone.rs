@@ -345,8 +345,7 @@ pub fn generated_secret(operation: &str) -> String {
 pub fn operation_name(phone: &Phone) -> String {
     let uid = phone.metadata.uid.as_deref().unwrap_or_default();
     let generation = phone.metadata.generation.unwrap_or_default();
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, format!("{uid}/{generation}").as_bytes());
-    let hex: String = digest.as_ref()[..4].iter().map(|octet| format!("{octet:02x}")).collect();
+    let hex = crate::pki::hex(&crate::pki::sha256(format!("{uid}/{generation}").as_bytes())[..4]);
     format!("{}-{hex}", phone.metadata.name.as_deref().unwrap_or_default())
 }
 

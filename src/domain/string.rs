@@ -57,8 +57,7 @@ impl AuthenticationString {
     /// Keyed digest by which a used string of this phone is known again, in hexadecimal.
     #[must_use]
     pub fn digest(&self, key: &MacKey, phone: &str) -> String {
-        let mac = key.sign(&[b"capf spent string", phone.as_bytes(), self.0.expose_secret().as_bytes()]);
-        mac.iter().map(|octet| format!("{octet:02x}")).collect()
+        crate::pki::hex(&key.sign(&[b"capf spent string", phone.as_bytes(), self.0.expose_secret().as_bytes()]))
     }
 
     /// The digits, for the Secret they are kept in.

@@ -71,7 +71,7 @@ impl Ticket {
     #[must_use]
     pub fn seal(&self, key: &MacKey) -> String {
         let body = serde_json::to_string(self).expect("a ticket is plain data");
-        let seal: String = key.sign(&[PURPOSE, body.as_bytes()]).iter().map(|o| format!("{o:02x}")).collect();
+        let seal = crate::pki::hex(&key.sign(&[PURPOSE, body.as_bytes()]));
         format!("{seal}.{body}")
     }
 
