@@ -1,0 +1,13 @@
+//! The main job while everything around it goes wrong: every crash point, errors, lost replies, silence.
+
+#[path = "faults/mod.rs"]
+mod faults;
+#[path = "harness/mod.rs"]
+mod harness;
+#[path = "product/mod.rs"]
+mod product;
+
+#[path = "faults_test/invariants.rs"]
+mod invariants;
+#[path = "faults_test/proxy.rs"]
+mod proxy;
