@@ -7,7 +7,11 @@ mod harness;
 #[path = "product/mod.rs"]
 mod product;
 
+#[path = "faults_test/crash_points.rs"]
+mod crash_points;
 #[path = "faults_test/invariants.rs"]
 mod invariants;
 #[path = "faults_test/proxy.rs"]
 mod proxy;
+#[path = "faults_test/scenario.rs"]
+mod scenario;
