@@ -15,3 +15,7 @@ mod invariants;
 mod proxy;
 #[path = "faults_test/scenario.rs"]
 mod scenario;
+#[path = "faults_test/steps.rs"]
+mod steps;
+#[path = "faults_test/storm.rs"]
+mod storm;

@@ -2,7 +2,6 @@
 //! killed, phones with disks, and a record of what the API server said.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,14 +9,13 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use capf::api::{CertificateAuthorityProxy, CertificateOperation, Phone};
-use capf::phone::{Proof, SimulatedPhone, StateDir, tls_config};
-use capf::wire::ClaimedName;
+use capf::phone::tls_config;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Secret};
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::api::ListParams;
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Resource, ResourceExt as _};
-use serde_json::{Value, json};
+use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 
 use crate::harness::{ControlPlane, eventually};
@@ -33,8 +31,6 @@ use super::proxy::ApiProxy;
 pub const SETTLES: Duration = Duration::from_secs(30);
 /// Two looks at what is written, this far apart and with the same result, mean rest.
 const REST: Duration = Duration::from_millis(500);
-/// How often a phone comes again, in this time each, before it is asked what it saw.
-const RETRIES: (u32, Duration) = (50, Duration::from_millis(200));
 
 /// Versions of objects by kind and name.
 pub type Versions = BTreeMap<String, String>;
@@ -51,8 +47,9 @@ pub struct Site {
     pub history: Arc<History>,
     /// The rest of it. Its own processes are with the keepers.
     pub product: Product,
-    tls: Arc<rustls::ClientConfig>,
-    phones: Mutex<BTreeSet<String>>,
+    pub(super) tls: Arc<rustls::ClientConfig>,
+    /// Those with a disk.
+    pub(super) phones: Mutex<BTreeSet<String>>,
     /// What must be found nowhere, with what it is.
     secrets: Mutex<Vec<(String, String)>>,
     clock: Mutex<i64>,
@@ -122,97 +119,9 @@ impl Site {
         secrets.push((format!("{what} in base64"), BASE64_STANDARD.encode(secret)));
     }
 
-    /// Applies a Phone: `settings` are further fields of its spec.
-    pub async fn apply(&self, device: &str, settings: &Value) {
-        let mut spec = json!({ "deviceName": device, "proxyRef": { "name": "main" } });
-        merge(&mut spec, settings);
-        let phone = json!({
-            "apiVersion": "capf.dev/v1alpha1", "kind": "Phone",
-            "metadata": { "name": device.to_lowercase() }, "spec": spec,
-        });
-        let phone: Phone = serde_json::from_value(phone).unwrap();
-        self.admin("the phone is applied", async || {
-            self.product.api::<Phone>().create(&PostParams::default(), &phone).await.map(drop).or_else(|error| {
-                // An API server that was killed may have kept it.
-                if matches!(&error, kube::Error::Api(status) if status.is_already_exists()) {
-                    Ok(())
-                } else {
-                    Err(error)
-                }
-            })
-        })
-        .await;
-    }
-
-    /// Changes a Phone, by a merge patch.
-    pub async fn patch(&self, device: &str, patch: &Value) {
-        self.admin("the phone is changed", async || {
-            let phones = self.product.api::<Phone>();
-            phones.patch(&device.to_lowercase(), &PatchParams::default(), &Patch::Merge(patch)).await
-        })
-        .await;
-    }
-
     /// What an administrator asks directly, again while the API server is away.
-    async fn admin<T>(&self, what: &str, ask: impl AsyncFn() -> kube::Result<T>) -> T {
+    pub(super) async fn admin<T>(&self, what: &str, ask: impl AsyncFn() -> kube::Result<T>) -> T {
         eventually(what, Duration::from_secs(60), || ask()).await.unwrap()
-    }
-
-    /// The phone as the API server has it.
-    pub async fn phone(&self, device: &str) -> Phone {
-        self.admin("the phone is read", async || self.product.api().get(&device.to_lowercase()).await).await
-    }
-
-    /// Waits until the phone has an armed operation for which `wanted` holds, and returns it.
-    pub async fn armed(
-        &self,
-        device: &str,
-        what: &str,
-        wanted: impl Fn(&Phone, &CertificateOperation) -> bool,
-    ) -> CertificateOperation {
-        let (phones, operations) = (self.product.api::<Phone>(), self.product.api::<CertificateOperation>());
-        let name = device.to_lowercase();
-        eventually(&format!("{device}: {what}"), Duration::from_secs(60), || async {
-            let phone = phones.get(&name).await.map_err(|e| e.to_string())?;
-            let armed = phone.status.as_ref().and_then(|s| s.operation.clone());
-            let armed = armed.ok_or_else(|| format!("{:?}", phone.status))?;
-            let operation = operations.get(&armed.name).await.map_err(|e| e.to_string())?;
-            let seen = format!("{:?}, {:?}", phone.status, operation.status);
-            if wanted(&phone, &operation) { Ok(operation) } else { Err(seen) }
-        })
-        .await
-        .unwrap()
-    }
-
-    /// The phone itself: with a disk, and patience.
-    pub fn simulated(&self, device: &str, proof: Proof) -> SimulatedPhone {
-        lock(&self.phones).insert(device.to_owned());
-        let address: std::net::SocketAddr = self.product.address.parse().unwrap();
-        let state = StateDir::open(&self.folder(device)).unwrap();
-        SimulatedPhone::new(address, ClaimedName::parse(device).unwrap(), Arc::clone(&self.tls))
-            .proof(proof)
-            .retries(RETRIES.0, RETRIES.1)
-            .state(state)
-            .unwrap()
-    }
-
-    fn folder(&self, device: &str) -> PathBuf {
-        self.product.folder.path().join("phones").join(device)
-    }
-
-    /// What the phone has.
-    pub fn disk(&self, device: &str) -> PhoneDisk {
-        PhoneDisk::read(device, &self.folder(device))
-    }
-
-    /// The digits in the Secret of this operation, which are planted.
-    pub async fn digits(&self, operation: &CertificateOperation) -> String {
-        let name = format!("{}-string", operation.name_any());
-        let secret = self.admin("the string is read", async || self.product.api::<Secret>().get(&name).await).await;
-        let octets = secret.data.unwrap_or_default().remove("authenticationString").unwrap_or_default();
-        let digits = String::from_utf8(octets.0).unwrap();
-        self.plant(&name, &digits);
-        digits
     }
 
     /// Moves the controllers' clock on.
@@ -264,7 +173,7 @@ impl Site {
 
     /// Waits until what begins with this name is at rest, and returns its versions; or says why it is not.
     pub async fn settled(&self, prefix: &str) -> Result<Versions, Vec<Violation>> {
-        let until = tokio::time::Instant::now() + SETTLES;
+        let until = Instant::now() + SETTLES;
         let mut before = self.versions(prefix).await;
         loop {
             tokio::time::sleep(REST).await;
@@ -273,7 +182,7 @@ impl Site {
             if found.is_empty() && after == before {
                 return Ok(after);
             }
-            if tokio::time::Instant::now() > until {
+            if Instant::now() > until {
                 found.extend(quiet(&before, &after));
                 return Err(found);
             }
@@ -326,12 +235,6 @@ fn serials() -> MutexGuard<'static, Serials> {
     lock(&SERIALS)
 }
 
-fn merge(into: &mut Value, from: &Value) {
-    if let (Value::Object(into), Value::Object(from)) = (into, from) {
-        into.extend(from.clone());
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,8 +6,10 @@ use capf::api::{CertificateOperation, Phase, Phone, Reason};
 use capf::phone::{AttemptOutcome, Fault, Proof};
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
-use serde_json::{Value, json};
+use serde_json::json;
+use tokio::time::Instant;
 
+use crate::faults::phones::{by_null, by_string, says, wrong};
 use crate::faults::site::Site;
 use crate::harness::eventually;
 use crate::product::digits;
@@ -51,25 +53,25 @@ impl Scenario {
             Self::Activation => activation(site, subject).await,
             Self::InstallByNull => {
                 site.apply(subject, &by_null()).await;
-                pending(site, subject).await;
+                site.pending(subject).await;
                 enrolled(site, subject, Proof::NullString).await
             }
             Self::InstallByString => {
                 site.apply(subject, &by_string()).await;
-                let right = digits(&site.digits(&pending(site, subject).await).await);
+                let right = digits(&site.digits(&site.pending(subject).await).await);
                 enrolled(site, subject, right).await
             }
             Self::LockOut => lock_out(site, subject).await,
             Self::Expiry => expiry(site, subject).await,
             Self::SupersedePending => {
                 site.apply(subject, &by_string()).await;
-                let first = pending(site, subject).await;
+                let first = site.pending(subject).await;
                 let right = superseded(site, subject, &first).await;
                 enrolled(site, subject, right).await
             }
             Self::SupersedeInProgress => {
                 site.apply(subject, &by_null()).await;
-                let first = pending(site, subject).await;
+                let first = site.pending(subject).await;
                 in_progress(site, subject).await;
                 site.move_clock(PAST_THE_TAIL);
                 let right = superseded(site, subject, &first).await;
@@ -79,35 +81,9 @@ impl Scenario {
     }
 }
 
-fn by_null() -> Value {
-    json!({ "certificateOperation": "InstallUpgrade", "authenticationMode": "ByNullString", "keyType": "EC" })
-}
-
-fn by_string() -> Value {
-    json!({ "certificateOperation": "InstallUpgrade", "authenticationMode": "ByAuthenticationString", "keyType": "EC" })
-}
-
-async fn pending(site: &Site, device: &str) -> CertificateOperation {
-    site.armed(device, "an operation is pending", |phone, _| says(phone) == Some("Install/Upgrade pending")).await
-}
-
-fn says(phone: &Phone) -> Option<&str> {
-    phone.status.as_ref()?.operation_status.as_deref()
-}
-
 /// The phone calls until its operation is over.
 async fn calls_until_over(site: &Site, device: &str, proof: Proof) -> CertificateOperation {
-    let mut phone = site.simulated(device, proof);
-    let until = tokio::time::Instant::now() + Duration::from_secs(60);
-    loop {
-        let ended = phone.enrol().await;
-        let operation = site.armed(device, "an operation is armed", |_, _| true).await;
-        if operation.phase().is_terminal() {
-            return operation;
-        }
-        assert!(tokio::time::Instant::now() < until, "{device} calls in vain: {ended:?}, {:?}", operation.status);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    site.calls_until_over(device, proof, Instant::now() + Duration::from_secs(60)).await.unwrap()
 }
 
 async fn enrolled(site: &Site, device: &str, proof: Proof) -> String {
@@ -119,9 +95,8 @@ async fn enrolled(site: &Site, device: &str, proof: Proof) -> String {
 
 async fn lock_out(site: &Site, device: &str) -> String {
     site.apply(device, &by_string()).await;
-    let right = site.digits(&pending(site, device).await).await;
-    let wrong: String = right.chars().map(|digit| if digit == '9' { '0' } else { '9' }).collect();
-    let over = calls_until_over(site, device, digits(&wrong)).await;
+    let right = site.digits(&site.pending(device).await).await;
+    let over = calls_until_over(site, device, digits(&wrong(&right))).await;
     let status = over.status.unwrap();
     assert_eq!(status.reason, Some(Reason::LockedOut));
     assert_eq!(status.attempts.unwrap().authentication, 3, "each wrong string counted once");
