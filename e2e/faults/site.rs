@@ -177,8 +177,9 @@ impl Site {
         let mut before = self.versions(prefix).await;
         loop {
             tokio::time::sleep(REST).await;
-            let after = self.versions(prefix).await;
+            // Between the two looks, so that they are of what was judged.
             let mut found = self.unsettled(prefix).await;
+            let after = self.versions(prefix).await;
             if found.is_empty() && after == before {
                 return Ok(after);
             }
