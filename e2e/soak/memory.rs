@@ -37,13 +37,17 @@ impl Memory {
         seen.join(", ")
     }
 
-    /// Prints the slope of each life that was long enough.
+    /// Prints the slope of each life that was long enough, and of its second half: the first fills caches.
     pub fn slopes(&self) {
         for ((name, pid), samples) in &self.lives {
             let (Some((first, _)), Some((last, kib))) = (samples.first(), samples.last()) else { continue };
             if (last - first) * 60.0 >= SHORTEST.as_secs_f64() {
-                let (slope, minutes) = (slope(samples), last - first);
-                println!("slope: {name} ({pid}) {slope:+.1} KiB/min over {minutes:.1} min, at last {kib:.0} KiB");
+                let (whole, half) = (slope(samples), slope(&samples[samples.len() / 2..]));
+                let minutes = last - first;
+                println!(
+                    "slope: {name} ({pid}) {whole:+.1} KiB/min over {minutes:.1} min, {half:+.1} KiB/min over the second half, \
+                     at last {kib:.0} KiB"
+                );
             }
         }
     }
