@@ -7,7 +7,7 @@ use capf::phone::Proof;
 
 use crate::faults::phones::{by_null, says};
 use crate::faults::random::Random;
-use crate::faults::site::Site;
+use crate::faults::site::{SETTLES, Site};
 use crate::faults::storm::Storm;
 use crate::harness::eventually;
 use crate::product::{Options, PATIENCE};
@@ -62,7 +62,9 @@ async fn a_leader_leads_again_after_an_api_server_that_was_silent_for_longer_tha
         site.proxies[0].hold(false);
         site.proxies[0].black_hole(false);
         eventually("it leads again", PATIENCE, || async { log("leading: the loops run here") > led }).await.unwrap();
-        site.pending(&device).await;
+        // Watches that fell into the hole are found to be dead in time, too.
+        let pending = || async { says(&site.phone(&device).await) == Some("Install/Upgrade pending") };
+        eventually("the phone is armed", SETTLES, pending).await.unwrap();
         let until = tokio::time::Instant::now() + PATIENCE;
         site.calls_until_over(&device, Proof::NullString, until).await.unwrap();
         site.settled(&device.to_lowercase()).await.unwrap();
