@@ -30,9 +30,13 @@ pub use sessions::{Endpoint, Handle};
 use crate::authority::bundle::{Bundle, BundleError, EndpointConfig};
 use crate::authority::client::{ClientError, RemoteAuthority};
 use crate::authority::questions::Authority;
+use crate::open_files::warn_if_few;
 use crate::tls::TlsError;
 use reload::{Fingerprint, RELOAD_EVERY};
 use tls::{Acceptor, ModernTls};
+
+/// The setting that [`Limits::connections`] comes from, for people.
+const LIMIT_OF_CONNECTIONS: &str = "the proxy's limits.connections";
 
 /// What an endpoint needs to know.
 #[derive(Clone, Debug)]
@@ -136,8 +140,10 @@ pub async fn run(options: EndpointOptions, shutdown: impl Future<Output = ()>) -
         "phones are awaited"
     );
     let handle = endpoint.handle();
+    warn_if_few(LIMIT_OF_CONNECTIONS, Limits::from(&bundle.config).connections);
     let apply = move |bundle: &Bundle| {
         handle.replace(service(bundle)?);
+        warn_if_few(LIMIT_OF_CONNECTIONS, Limits::from(&bundle.config).connections);
         if bundle.config.phone_port != port {
             let now = bundle.config.phone_port;
             tracing::warn!(port, now, "the phone port changed; it takes effect at the next start");
