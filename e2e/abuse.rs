@@ -9,12 +9,24 @@ mod harness;
 #[path = "product/mod.rs"]
 mod product;
 
+#[path = "abuse/audit.rs"]
+mod audit;
+#[path = "abuse/crowd.rs"]
+mod crowd;
 #[path = "abuse/fleet.rs"]
 mod fleet;
+#[path = "abuse/idle.rs"]
+mod idle;
+#[path = "abuse/kills.rs"]
+mod kills;
+#[path = "abuse/outage.rs"]
+mod outage;
 #[path = "abuse/patient.rs"]
 mod patient;
 #[path = "abuse/proc.rs"]
 mod proc;
+#[path = "abuse/turns.rs"]
+mod turns;
 #[path = "abuse/verdict.rs"]
 mod verdict;
 #[path = "abuse/waiting.rs"]
@@ -33,16 +45,56 @@ struct Args {
     /// Run this scenario alone, in this process
     #[arg(long, value_enum)]
     only: Option<Scenario>,
-    /// Sessions that wait for their key at one time
+    /// kills: phones that enrol meanwhile
+    #[arg(long, default_value_t = 200)]
+    enrolments: usize,
+    /// turns: how often the leader is stopped
+    #[arg(long, default_value_t = 50)]
+    rounds: usize,
+    /// turns: seconds of the Lease; it is stopped for twice as long
+    #[arg(long, default_value_t = 2)]
+    lease_seconds: u16,
+    /// waiting: sessions that wait for their key at one time
     #[arg(long, default_value_t = 10_000)]
     waiting: usize,
+    /// crowd: connections that say nothing
+    #[arg(long, default_value_t = 2000)]
+    silent: usize,
+    /// crowd: connections with half a ClientHello
+    #[arg(long, default_value_t = 2000)]
+    half: usize,
+    /// crowd: connections that send a byte a second, half of them a ClientHello, half after the handshake
+    #[arg(long, default_value_t = 500)]
+    trickling: usize,
+    /// crowd: honest phones before, beside and after the crowd, each
+    #[arg(long, default_value_t = 600)]
+    honest: usize,
+    /// outage: seconds that etcd stands still
+    #[arg(long, default_value_t = 60)]
+    outage_seconds: u64,
+    /// idle: phones at rest
+    #[arg(long, default_value_t = 10_000)]
+    idle: usize,
+    /// idle: seconds that are measured
+    #[arg(long, default_value_t = 150)]
+    idle_seconds: u64,
 }
 
 /// What is done to the product.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum Scenario {
-    /// 10,000 sessions wait in key generation at once
+    /// Controller, endpoint and API server are killed in the middle of enrolments
+    Kills,
+    /// The leader of two controllers is stopped for twice the Lease and continued, again and again under load
+    Turns,
+    /// Thousands of sessions wait in key generation at once
     Waiting,
+    /// A crowd of connections that never become phones, from one address block
+    Crowd,
+    /// etcd stands still for a minute
+    Outage,
+    /// Nothing happens, with thousands of phones
+    Idle,
 }
 
 #[tokio::main]
@@ -54,6 +106,11 @@ async fn main() -> ExitCode {
     let Some(scenario) = args.only else { return each_in_its_own_process() };
     let mut verdict = Verdict::of(&name(scenario));
     match scenario {
+        Scenario::Kills => kills::run(&args, &mut verdict).await,
+        Scenario::Turns => turns::run(&args, &mut verdict).await,
+        Scenario::Crowd => crowd::run(&args, &mut verdict).await,
+        Scenario::Outage => outage::run(&args, &mut verdict).await,
+        Scenario::Idle => idle::run(&args, &mut verdict).await,
         Scenario::Waiting => waiting::run(&args, &mut verdict).await,
     }
     verdict.close()

@@ -11,8 +11,8 @@ use capf::phone::{AttemptOutcome, EnrolOutcome, PhoneKey, SimulatedPhone, tls_co
 use capf::pki::CertificateFacts;
 use capf::wire::ClaimedName;
 use futures::StreamExt as _;
-use kube::ResourceExt as _;
 use kube::api::{ListParams, ObjectMeta, PostParams};
+use kube::{Api, ResourceExt as _};
 use rustls::ClientConfig;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
@@ -31,18 +31,20 @@ pub fn device(number: usize) -> String {
     format!("SEP{number:012X}")
 }
 
+/// Applies a phone of this number with these settings.
+pub async fn apply_one(api: &Api<Phone>, number: usize, settings: &Value) {
+    let mut spec = json!({"deviceName": device(number), "proxyRef": {"name": "main"}});
+    spec.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+    let spec: PhoneSpec = serde_json::from_value(spec).unwrap();
+    let metadata = ObjectMeta { name: Some(device(number).to_lowercase()), ..ObjectMeta::default() };
+    api.create(&PostParams::default(), &Phone { metadata, spec, status: None }).await.unwrap();
+}
+
 /// Applies phones of these numbers with these settings.
 pub async fn apply(product: &Product, numbers: Range<usize>, settings: Value) {
     let api = product.api::<Phone>();
-    let created = futures::stream::iter(numbers).map(|number| {
-        let mut spec = json!({"deviceName": device(number), "proxyRef": {"name": "main"}});
-        spec.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
-        let spec: PhoneSpec = serde_json::from_value(spec).unwrap();
-        let metadata = ObjectMeta { name: Some(device(number).to_lowercase()), ..ObjectMeta::default() };
-        let (api, phone) = (api.clone(), Phone { metadata, spec, status: None });
-        async move { drop(api.create(&PostParams::default(), &phone).await.unwrap()) }
-    });
-    created.buffer_unordered(AT_ONCE).collect::<()>().await;
+    let (api, settings) = (&api, &settings);
+    futures::stream::iter(numbers).for_each_concurrent(AT_ONCE, |number| apply_one(api, number, settings)).await;
 }
 
 /// Applies phones that are to enrol By Null String, and waits until each is waited for.

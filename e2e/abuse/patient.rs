@@ -3,9 +3,7 @@
 use std::collections::VecDeque;
 
 use capf::phone::PhoneKey;
-use capf::wire::{
-    ClaimedName, Evidence, FrameDecoder, PhoneAction, PhoneConfig, PhoneSession, Reason, Side, Version,
-};
+use capf::wire::{ClaimedName, Evidence, FrameDecoder, PhoneAction, PhoneConfig, PhoneSession, Reason, Side, Version};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;

@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use capf::api::{CertificateAuthorityProxy, CertificateOperation, Phone};
@@ -31,6 +32,8 @@ pub struct Product {
     pub folder: tempfile::TempDir,
     questions: Vec<u16>,
     log_level: &'static str,
+    users: &'static [&'static str],
+    controller_args: Vec<String>,
 }
 
 /// Options of an installation.
@@ -42,11 +45,24 @@ pub struct Options {
     pub proxy: &'static str,
     /// Controller replicas.
     pub replicas: usize,
+    /// Where it is installed; the control plane that all share, where none is given.
+    pub plane: Option<&'static ControlPlane>,
+    /// As whom each replica calls the API server, in turn.
+    pub users: &'static [&'static str],
+    /// Further arguments of every controller.
+    pub controller_args: Vec<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { log_level: "debug", proxy: "  permitNullString: true", replicas: 1 }
+        Self {
+            log_level: "debug",
+            proxy: "  permitNullString: true",
+            replicas: 1,
+            plane: None,
+            users: &["capf-controller"],
+            controller_args: Vec::new(),
+        }
     }
 }
 
@@ -58,12 +74,12 @@ impl Product {
 
     /// Installs.
     pub async fn start_with(name: &str, options: Options) -> Self {
-        let plane = ControlPlane::shared();
+        let plane = options.plane.unwrap_or_else(ControlPlane::shared);
         install_crds(plane);
         let client = plane.client(None);
         let namespace = Namespace::create(&client, name).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
-        grant(plane, namespace.name());
+        grant(plane, namespace.name(), options.users);
         let questions: Vec<u16> = (0..options.replicas).map(|_| free_port()).collect();
         let mut product = Self {
             plane,
@@ -75,6 +91,8 @@ impl Product {
             folder,
             questions,
             log_level: options.log_level,
+            users: options.users,
+            controller_args: options.controller_args,
         };
         for replica in 0..options.replicas {
             product.start_controller(replica);
@@ -104,12 +122,14 @@ impl Product {
             .args(["controller", "--namespace", self.ns(), "--watch-namespace", self.ns()])
             .args(["--identity", &format!("replica-{replica}"), "--log-level", self.log_level])
             .args(["--listen", &format!("127.0.0.1:{}", self.questions[replica])])
-            .args(advertised);
+            .args(advertised)
+            .args(&self.controller_args);
         if let Some(file) = self.clock_offset_file() {
             command.env("CAPF_TEST_CLOCK_OFFSET_FILE", file);
         }
         let log = format!("{}-controller-{replica}-{}", self.ns(), self.controllers.len());
-        let mut process = self.plane.spawn(&log, Some("capf-controller"), &mut command).unwrap();
+        let user = self.users[replica % self.users.len()];
+        let mut process = self.plane.spawn(&log, Some(user), &mut command).unwrap();
         process.wait_for_log("ready: answering questions", PATIENCE).unwrap();
         self.controllers.push(process);
     }
@@ -273,15 +293,17 @@ pub fn string_secret(name: &str, digits: &str) -> String {
     )
 }
 
-/// Installs the CRDs and the ClusterRole, once for the control plane.
+/// Installs the CRDs and the ClusterRole, once for a control plane.
 pub fn install_crds(plane: &ControlPlane) {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
+    static INSTALLED: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+    let mut installed = INSTALLED.lock().unwrap();
+    if !installed.contains(&plane.supervisor_pid()) {
         let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
         plane.kubectl(&["apply", "--server-side", "-f", crds]).unwrap();
         plane.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", crds]).unwrap();
         plane.kubectl_stdin(&["apply", "-f", "-"], &rights().0).unwrap();
-    });
+        installed.push(plane.supervisor_pid());
+    }
 }
 
 /// The documents of `deploy/rbac.yaml`: the ClusterRole, and what belongs into the controllers' namespace.
@@ -292,15 +314,17 @@ fn rights() -> (String, String) {
     (cluster_role.to_owned(), namespaced.to_owned())
 }
 
-/// Gives the controller's user its rights, in one namespace only.
-fn grant(plane: &ControlPlane, namespace: &str) {
+/// Gives the controllers' users their rights, in one namespace only.
+fn grant(plane: &ControlPlane, namespace: &str, users: &[&str]) {
     let rbac = rights().1.replace("namespace: capf-system", &format!("namespace: {namespace}"));
     plane.kubectl_stdin(&["apply", "-f", "-"], &rbac).unwrap();
+    let subject = |user: &&str| format!("{{apiGroup: rbac.authorization.k8s.io, kind: User, name: {user}}}");
+    let subjects = users.iter().map(subject).collect::<Vec<_>>().join(", ");
     let binding = |name: &str, kind: &str| {
         format!(
             "---\napiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: {name}, namespace: \
              {namespace}}}\nroleRef: {{apiGroup: rbac.authorization.k8s.io, kind: {kind}, name: {name}}}\nsubjects: \
-             [{{apiGroup: rbac.authorization.k8s.io, kind: User, name: capf-controller}}]\n"
+             [{subjects}]\n"
         )
     };
     let bindings = binding("capf-controller", "ClusterRole") + &binding("capf-controller-lease", "Role");
