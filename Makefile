@@ -31,6 +31,12 @@ bench: ## Measure enrolments a second beside bare status patches of the same API
 	cargo build --release --example bench
 	CAPF_BIN=target/release/capf target/release/examples/bench
 
+.PHONY: abuse
+abuse: ## Kill, stop, crowd and starve the product, and see that it holds; half an hour, last line JSON; one part: ABUSE="--only crowd"
+	cargo build --release
+	cargo build --release --example abuse
+	CAPF_BIN=target/release/capf target/release/examples/abuse $(ABUSE)
+
 .PHONY: test
 test: ## Run every test; the first time builds a control plane, in some minutes (e2e/README.md)
 	cargo test

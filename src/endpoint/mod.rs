@@ -6,6 +6,7 @@
 //! | `tls` | TLS as phones get it, and the seam for another |
 //! | `connection` | one phone's connection from handshake to close: drives [`wire::ServerSession`](crate::wire::ServerSession) |
 //! | `sessions` | the accept loop: session ids, the limit, the drain |
+//! | `blocks` | who makes room when the limit is reached |
 //! | `translate` | the words of the wire and of the authority |
 //! | `reload` | follows the bundle |
 //!
@@ -13,6 +14,7 @@
 //! an operation is a ticket it cannot read, for as long as the session lasts.
 
 mod args;
+mod blocks;
 mod connection;
 pub mod reload;
 mod sessions;
