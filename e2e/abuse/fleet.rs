@@ -188,8 +188,11 @@ impl Times {
 }
 
 /// Phones whose operation is not Successful, or whose certificate is not the one on record, each with what is wrong. Waits
-/// until every Phone's status tells of an end first.
+/// until every Phone's status tells of an end first, if all have a certificate.
 pub async fn unlike_the_record(product: &Product, numbers: Range<usize>, held: &[Enrolled]) -> Vec<String> {
+    if let Some(without) = held.iter().find(|enrolled| enrolled.certificate().is_none()) {
+        return vec![format!("{} has no certificate", device(without.number))];
+    }
     until(product, numbers, "the phones are at rest", |phone| phase(phone).is_some_and(Phase::is_terminal)).await;
     let operations = product.operations().await;
     let mut of_phone: HashMap<String, Vec<&CertificateOperation>> = HashMap::new();

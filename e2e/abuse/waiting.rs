@@ -25,7 +25,7 @@ const LET_GO_ON: usize = 200;
 /// Runs it.
 pub async fn run(args: &Args, verdict: &mut Verdict) {
     let proxy = "  permitNullString: true\n  phoneDefaults: {keyType: EC}";
-    let product = Product::start_with("waiting", Options { log_level: "warn", proxy, ..Options::default() }).await;
+    let product = Product::start_with("waiting", Options { log_level: "info", proxy, ..Options::default() }).await;
     let endpoint = product.endpoint.as_ref().unwrap().pid();
     let controller = product.controllers[0].pid();
     fleet::arm(&product, 0..args.waiting + 2 * HONEST).await;

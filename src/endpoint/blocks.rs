@@ -7,6 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+/// A block is crowded beyond so many strangers: more than come at once from a desk, fewer than from a building.
+const CROWDED: usize = 64;
 
 /// Addresses that somebody who has one usually has all of: an IPv4 /24, an IPv6 /56.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -41,6 +45,17 @@ impl<T> Strangers<T> {
     /// The number that the next one to enter gets.
     pub(super) const fn next_number(&self) -> u64 {
         self.next
+    }
+
+    /// How long a newcomer of this block may take for its handshake: all of `most`, and in a crowded block between half of it and
+    /// all, by what was drawn. A crowd that came in one moment would else be closed in one, come again in one, and hold up in
+    /// each whoever comes then.
+    pub(super) fn patience_with(&self, newcomer: Block, most: Duration, drawn: u32) -> Duration {
+        if self.count(newcomer) < CROWDED {
+            most
+        } else {
+            most / 2 + most.mul_f64(f64::from(drawn) / f64::from(u32::MAX)) / 2
+        }
     }
 
     /// A connection begins.
@@ -122,6 +137,21 @@ mod tests {
         some.enter(block("10.0.1.2"), "d");
         assert_eq!(some.make_room_for(block("10.0.1.3")), None);
         assert_eq!(Strangers::<()>::default().make_room_for(block("10.0.0.1")), None);
+    }
+
+    #[test]
+    fn a_crowded_block_is_closed_bit_by_bit_and_others_have_all_the_time_there_is() {
+        let most = Duration::from_secs(5);
+        let mut some = Strangers::default();
+        let patience = |some: &Strangers<()>, address, drawn| some.patience_with(block(address), most, drawn);
+        (1..CROWDED).for_each(|_| some.enter(block("10.0.0.1"), ()));
+        assert_eq!(patience(&some, "10.0.0.2", 0), most);
+        some.enter(block("10.0.0.1"), ());
+        assert_eq!(patience(&some, "10.0.0.2", 0), most / 2);
+        assert_eq!(patience(&some, "10.0.0.2", u32::MAX), most);
+        let middle = patience(&some, "10.0.0.2", u32::MAX / 2).as_secs_f64();
+        assert!((middle - 3.75).abs() < 0.01, "{middle}");
+        assert_eq!(patience(&some, "10.0.1.1", 0), most);
     }
 
     #[test]

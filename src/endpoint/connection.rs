@@ -41,7 +41,12 @@ pub(super) async fn attend<A: Authority>(tcp: TcpStream, id: OpenId, stranger: S
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
-    let handshake = timeout(limits.handshake, service.acceptor.accept(tcp)).await;
+    let accepting = async {
+        // Whoever says nothing costs no TLS.
+        tcp.readable().await?;
+        service.acceptor.accept(tcp).await
+    };
+    let handshake = timeout(stranger.patience, accepting).await;
     drop(service);
     let stream = match handshake {
         Ok(Ok(stream)) => stream,
@@ -58,8 +63,8 @@ pub(super) async fn attend<A: Authority>(tcp: TcpStream, id: OpenId, stranger: S
             return tracing::info!(
                 end = "handshake_deadline",
                 before,
-                "leave connection: TLS was not there after {} s",
-                limits.handshake.as_secs()
+                "leave connection: TLS was not there after {:.1} s",
+                stranger.patience.as_secs_f32()
             );
         }
     };

@@ -88,7 +88,7 @@ pub struct Service<A> {
 pub struct Limits {
     /// Connections open at once; further ones are closed unanswered.
     pub connections: usize,
-    /// For the TLS handshake.
+    /// For the TLS handshake; less where many of one block of addresses are waiting for theirs.
     pub handshake: Duration,
     /// For an answer of the phone, its key excepted, and for the phone to take a frame.
     pub answer: Duration,

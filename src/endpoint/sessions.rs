@@ -138,7 +138,8 @@ impl<A: Authority> Endpoint<A> {
     /// Begins a session. When there are enough, a stranger of the block with most of them makes room, or else the connection is
     /// closed unanswered.
     fn admit(&self, sessions: &mut JoinSet<()>, full: &mut Occasionally, tcp: TcpStream, peer: SocketAddr) {
-        let limit = self.shared.service().limits.connections;
+        let limits = self.shared.service().limits;
+        let limit = limits.connections;
         // An IPv4 phone on the IPv6 socket is to be found under its own address.
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         let block = Block::from(peer.ip());
@@ -172,7 +173,10 @@ impl<A: Authority> Endpoint<A> {
             %peer,
             device = tracing::field::Empty
         );
-        let stranger = Stranger { number: strangers.next_number(), block, strangers: self.shared.strangers.clone() };
+        // A session's number is as good a draw as any.
+        let patience = strangers.patience_with(block, limits.handshake, id.number().0);
+        let number = strangers.next_number();
+        let stranger = Stranger { number, block, patience, strangers: self.shared.strangers.clone() };
         let session = sessions.spawn(attend(tcp, id, stranger, self.shared.clone()).instrument(span));
         strangers.enter(block, session);
     }
@@ -183,6 +187,8 @@ impl<A: Authority> Endpoint<A> {
 pub(super) struct Stranger {
     number: u64,
     block: Block,
+    /// For its handshake.
+    pub(super) patience: Duration,
     strangers: Arc<Mutex<Strangers<AbortHandle>>>,
 }
 
