@@ -62,11 +62,11 @@ pub async fn run(args: &Args, verdict: &mut Verdict) {
     verdict.figure("crowd_connections", seen.connections);
     verdict.figure("crowd_connections_refused", seen.refused);
     verdict.figure("silent_closed_after_at_most_s", round(seen.slowest_ms as f64 / 1e3));
-    verdict.figure("endpoint_cores_beside_the_crowd", round(share * 10.0) / 10.0);
+    verdict.figure("endpoint_cores_beside_the_crowd", round(share));
     verdict.figure("endpoint_log_bytes_a_second", (written as f64 / lasted).round());
     let alone = Times { ms: [before.ms.clone(), after.ms.clone()].concat(), retries: 0, failures: Vec::new() };
     let ratio = beside.percentile(99) / alone.percentile(99);
-    verdict.figure("p99_ratio", round(ratio * 10.0) / 10.0);
+    verdict.figure("p99_ratio", round(ratio));
     verdict.require(format!("honest p99 grows at most 1.5 times: {ratio:.2}"), ratio <= 1.5);
     verdict.goal(format!("honest p99 grows at most 1.2 times: {ratio:.2}"), ratio <= 1.2);
     let failures = [&before, &beside, &after].map(|times| times.failures.len());

@@ -60,9 +60,9 @@ pub async fn run(args: &Args, verdict: &mut Verdict) {
     verdict.figure("of_those_waiting_and_enrolled", [OTHERS, OTHERS]);
     verdict.figure("seconds", lasted.round());
     verdict.figure("requests", &counts);
-    verdict.figure("requests_per_s", (rate * 1000.0).round() / 1000.0);
-    verdict.figure("controller_percent_of_a_core", (percent[0] * 1000.0).round() / 1000.0);
-    verdict.figure("endpoint_percent_of_a_core", (percent[1] * 1000.0).round() / 1000.0);
+    verdict.figure("requests_per_s", round(rate));
+    verdict.figure("controller_percent_of_a_core", round(percent[0]));
+    verdict.figure("endpoint_percent_of_a_core", round(percent[1]));
     verdict.figure("controller_mib", round(proc::resident_kib(pids[0]) as f64 / 1024.0));
     let writes: Vec<String> = requests.iter().filter(|r| is_work(r)).map(Request::what).collect();
     verdict.require(format!("nothing is written but Leases: {writes:?}"), writes.is_empty());

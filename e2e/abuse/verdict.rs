@@ -63,7 +63,7 @@ pub fn percentile(values: &[f64], percent: usize) -> f64 {
     ascending.get(rank.saturating_sub(1)).copied().unwrap_or(0.0)
 }
 
-/// To a tenth.
+/// To a hundredth.
 pub fn round(value: f64) -> f64 {
-    (value * 10.0).round() / 10.0
+    (value * 100.0).round() / 100.0
 }
