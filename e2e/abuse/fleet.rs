@@ -105,17 +105,17 @@ impl Line {
 pub struct Enrolled {
     pub number: usize,
     pub outcome: EnrolOutcome,
+    /// The LSC that the phone holds now.
+    pub lsc: Option<Vec<u8>>,
     /// From the moment the phone wanted to connect, retries and all.
     pub took: Duration,
 }
 
 impl Enrolled {
-    /// The certificate it stored.
+    /// The LSC, if the phone's last word to its user is not a failure. When only END_SESSION was lost the phone comes again, and
+    /// hears that nothing is wanted of it any more: the server has had its answer.
     pub fn certificate(&self) -> Option<&[u8]> {
-        match &self.outcome.last {
-            Ok(AttemptOutcome::Installed { certificate_der }) => Some(certificate_der),
-            _ => None,
-        }
+        self.lsc.as_deref().filter(|_| self.outcome.last.as_ref().is_ok_and(AttemptOutcome::is_fine))
     }
 }
 
@@ -135,7 +135,7 @@ pub async fn arrive(
             tokio::time::sleep_until(due).await;
             // Not from when the task was run: a machine that is late makes phones wait, too.
             let outcome = phone.enrol().await;
-            Enrolled { number, outcome, took: due.elapsed() }
+            Enrolled { number, outcome, lsc: phone.lsc().map(<[u8]>::to_vec), took: due.elapsed() }
         });
     }
     let mut all = Vec::new();

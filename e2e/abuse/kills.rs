@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use capf::phone::AttemptOutcome;
+
 use crate::Args;
 use crate::fleet::{self, Enrolled, Line};
 use crate::harness::eventually;
@@ -62,6 +64,8 @@ pub async fn run(args: &Args, verdict: &mut Verdict) {
     let retried = |retries: u32| ended.iter().filter(|e| e.outcome.attempts == retries + 1).count();
     verdict.figure("enrolments", ended.len());
     verdict.figure("phones_by_retries_0_to_3", [retried(0), retried(1), retried(2), retried(3)]);
+    let unheard = ended.iter().filter(|e| matches!(e.outcome.last, Ok(AttemptOutcome::NothingScheduled)));
+    verdict.figure("phones_that_only_missed_the_last_word", unheard.count());
     let longest = ended.iter().map(|e| e.took).max().unwrap_or_default();
     verdict.figure("longest_enrolment_s", longest.as_secs());
     let failed: Vec<&Enrolled> = ended.iter().filter(|e| e.certificate().is_none()).collect();

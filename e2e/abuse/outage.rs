@@ -122,13 +122,15 @@ async fn keep_coming(line: &Line, number: usize, start: Instant, heard: &mpsc::U
         let session_time = began.elapsed();
         let failure = match &last {
             Ok(AttemptOutcome::Installed { .. }) => None,
+            // Only END_SESSION was lost the time before.
+            Ok(AttemptOutcome::NothingScheduled) if phone.lsc().is_some() => None,
             Ok(other) => Some(other.kind()),
             Err(failure) => Some(failure.kind()),
         };
         heard.send(Attempt { began: began - start, took: session_time, failure }).unwrap();
         if failure.is_none() || phone.attempts() >= MOST_ATTEMPTS {
             let outcome = EnrolOutcome { last, attempts: phone.attempts(), session_time };
-            return Enrolled { number, outcome, took: first.elapsed() };
+            return Enrolled { number, outcome, lsc: phone.lsc().map(<[u8]>::to_vec), took: first.elapsed() };
         }
         tokio::time::sleep(AGAIN).await;
     }

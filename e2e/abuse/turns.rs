@@ -112,8 +112,9 @@ impl Load {
                     .await
                     .unwrap();
                     let came = Instant::now();
-                    let outcome = Box::pin(line.phone(number).retries(3, Duration::from_secs(2)).enrol()).await;
-                    Enrolled { number, outcome, took: came.elapsed() }
+                    let mut simulated = line.phone(number).retries(3, Duration::from_secs(2));
+                    let outcome = Box::pin(simulated.enrol()).await;
+                    Enrolled { number, outcome, lsc: simulated.lsc().map(<[u8]>::to_vec), took: came.elapsed() }
                 });
                 tokio::time::sleep(EVERY).await;
             }
