@@ -197,7 +197,7 @@ pub async fn unlike_the_record(product: &Product, numbers: Range<usize>, held: &
     let operations = product.operations().await;
     let mut of_phone: HashMap<String, Vec<&CertificateOperation>> = HashMap::new();
     for operation in &operations {
-        of_phone.entry(operation.spec.phone_ref.name.to_string()).or_default().push(operation);
+        of_phone.entry(operation.spec.phone_ref.name.clone()).or_default().push(operation);
     }
     let wrong = |enrolled: &Enrolled| {
         let name = device(enrolled.number).to_lowercase();

@@ -140,7 +140,7 @@ fn witness(requests: &[Request], args: &Args, verdict: &mut Verdict) {
     accepted.sort_by_key(|(version, _)| *version);
     let conflicts = requests.iter().filter(|r| r.is_write() && r.is_refused_as_stale()).count();
     let (mut newest, mut leader, mut leaders) = (HashMap::<String, u64>::new(), None, 0);
-    let (mut late, mut stale) = (BTreeMap::<String, usize>::new(), Vec::new());
+    let (mut of_leaders, mut late, mut stale) = (0, BTreeMap::<String, usize>::new(), Vec::new());
     let (mut delivered, mut twice) = (HashMap::<String, HashSet<String>>::new(), Vec::new());
     for (version, request) in accepted {
         let object = request.object();
@@ -160,8 +160,11 @@ fn witness(requests: &[Request], args: &Args, verdict: &mut Verdict) {
         }
         let of_loops = request.uri.contains(&format!("fieldManager={LOOPS_MANAGER}"));
         let by = USERS.iter().position(|user| *user == request.user());
-        if of_loops && request.resource() != "leases" && leader.is_some() && by != leader {
-            *late.entry(request.what()).or_default() += 1;
+        if of_loops && request.resource() != "leases" && leader.is_some() {
+            match by == leader {
+                true => of_leaders += 1,
+                false => *late.entry(request.what()).or_default() += 1,
+            }
         }
         if request.resource() == "certificateoperations" {
             let status = &request.response_object["status"];
@@ -176,10 +179,12 @@ fn witness(requests: &[Request], args: &Args, verdict: &mut Verdict) {
     }
     verdict.figure("changes_of_leader", leaders.saturating_sub(1));
     verdict.figure("writes_refused_as_stale", conflicts);
+    verdict.figure("accepted_writes_of_leaders", of_leaders);
     verdict.figure("accepted_late_writes", &late);
     verdict.figure("operations_with_a_certificate", delivered.len());
     let what = format!("the leader changed in each round: {} times", leaders.saturating_sub(1));
     verdict.require(what, leaders > args.rounds);
+    verdict.require("the witness tells the loops' writes and their replicas", of_leaders >= delivered.len());
     let what = format!("no write was accepted over something newer: {} were, {:?}", stale.len(), stale.first());
     verdict.require(what, stale.is_empty());
     let what = format!("no operation has had two certificates: {} have, {:?}", twice.len(), twice.first());

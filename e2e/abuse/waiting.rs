@@ -47,7 +47,7 @@ pub async fn run(args: &Args, verdict: &mut Verdict) {
     let controller_now = proc::resident_kib(controller);
     verdict.figure("controller_kib", [controller_at_first, controller_now]);
     verdict.require(format!("all {} wait for their keys at once", args.waiting), waiting.asked == args.waiting);
-    verdict.goal(format!("a waiting session takes at most 40 KiB: {:.1}", each), each <= 40.0);
+    verdict.goal(format!("a waiting session takes at most 40 KiB: {each:.1}"), each <= 40.0);
 
     let beside = honest(&line, meanwhile).await;
     verdict.figure("honest_phones_meanwhile", beside.json());
