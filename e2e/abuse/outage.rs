@@ -94,8 +94,8 @@ pub async fn run(args: &Args, verdict: &mut Verdict) {
         format!("each is Successful with the certificate its phone holds: {} are not, {example:?}", unlike.len());
     verdict.require(what, unlike.is_empty());
     let log = product.controllers[0].log();
-    for limit in ["no answer within 1.5s", "no answer within 10s", "no answer in time"] {
-        verdict.figure(&format!("controller_log_{}", limit.replace(' ', "_")), log.matches(limit).count());
+    for text in ["no answer within 1.5s", "no answer within 10s", "no answer in time", "a question was not answered"] {
+        verdict.figure(&format!("controller_log_{}", text.replace(' ', "_")), log.matches(text).count());
     }
     let running = product.controllers[0].is_running() && product.endpoint.as_mut().unwrap().is_running();
     verdict.require("controller and endpoint are the processes they were", running);
