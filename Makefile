@@ -39,6 +39,12 @@ faults: build ## Let phones enrol for two minutes while the API server answers e
 soak: build ## Run everything for ten minutes, a random fault each minute: memory and violations; SOAK= more options
 	cargo run --example soak -- $(SOAK)
 
+.PHONY: abuse
+abuse: ## Kill, stop, crowd and starve the product, and see that it holds; half an hour, last line JSON; one part: ABUSE="--only crowd"
+	cargo build --release
+	cargo build --release --example abuse
+	CAPF_BIN=target/release/capf target/release/examples/abuse $(ABUSE)
+
 .PHONY: test
 test: ## Run every test; the first time builds a control plane, in some minutes (e2e/README.md)
 	cargo test

@@ -57,8 +57,7 @@ struct Args {
 async fn main() -> ExitCode {
     let args = Args::parse();
     println!("{args:?}");
-    let options =
-        Options { replicas: 2, log_level: "info", controller_args: &["--lease-seconds", "5"], ..Options::default() };
+    let options = Options { replicas: 2, log_level: "info", lease_seconds: Some(5), ..Options::default() };
     let site = Site::start("soak", options).await;
     let start = Instant::now();
     let goes_on = AtomicBool::new(true);

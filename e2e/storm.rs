@@ -41,7 +41,7 @@ struct Args {
 async fn main() -> ExitCode {
     let args = Args::parse();
     println!("{args:?}");
-    let options = Options { replicas: 2, controller_args: &["--lease-seconds", "5"], ..Options::default() };
+    let options = Options { replicas: 2, lease_seconds: Some(5), ..Options::default() };
     let site = Site::start("storm", options).await;
     let storm = Storm {
         lasts: Duration::from_secs(args.seconds.into()),

@@ -16,6 +16,9 @@ async fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let serves = matches!(cli.command, Command::Controller(_) | Command::Endpoint(_));
     capf::logging::init(cli.log, if serves { Level::INFO } else { Level::WARN });
+    if serves {
+        capf::open_files::raise_limit();
+    }
     match dispatch(cli.command).await {
         Ok(code) => code,
         Err(error) => {

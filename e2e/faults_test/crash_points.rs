@@ -123,7 +123,7 @@ async fn enumerate(scenario: Scenario) {
 impl Lane {
     async fn start(scenario: Scenario, base: usize) -> Self {
         let name = format!("{scenario:?}").to_lowercase();
-        let options = Options { controller_args: &["--lease-seconds", "2"], moving_clock: true, ..Options::default() };
+        let options = Options { lease_seconds: Some(2), moving_clock: true, ..Options::default() };
         let site = Site::start(&name, options).await;
         Self { site, base, runs: 0, settled: Vec::new(), found: Vec::new() }
     }

@@ -25,7 +25,7 @@ async fn phones_enrol_although_the_controller_dies_at_any_step_of_their_sessions
 }
 
 async fn die(who: &str, victim: impl Fn(&Site) -> &Keeper) {
-    let options = Options { controller_args: &["--lease-seconds", "2"], ..Options::default() };
+    let options = Options { lease_seconds: Some(2), ..Options::default() };
     let site = Site::start(&format!("steps-{who}"), options).await;
     for (number, step) in Step::ALL.into_iter().take(STEPS).enumerate() {
         let device = format!("SEP{:012X}", 0x57E_0000 + number);

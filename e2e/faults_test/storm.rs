@@ -15,7 +15,7 @@ use crate::product::{Options, PATIENCE};
 const LEASE: Duration = Duration::from_secs(2);
 
 async fn site(name: &str, replicas: usize) -> Site {
-    let options = Options { replicas, controller_args: &["--lease-seconds", "2"], ..Options::default() };
+    let options = Options { replicas, lease_seconds: Some(2), ..Options::default() };
     Site::start(name, options).await
 }
 

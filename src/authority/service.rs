@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use jiff::{SignedDuration, Timestamp};
 
 mod change;
+mod doubt;
 
 pub(super) use change::{Changed, Next};
 
@@ -19,6 +20,7 @@ use super::strings::{StringCheck, Strings};
 use crate::api::{CertificateAuthorityProxy, CertificateOperation, IssuedCertificateStatus, LscSummary, Phase, Reason};
 use crate::controller::store::Store;
 use crate::controller::world::{ObjectKey, PhoneView, World};
+use crate::domain::budget::Budget;
 use crate::domain::question::{self, Verdict};
 use crate::domain::ticket::{SigningGrant, Ticket, VerifiedTicket};
 use crate::domain::transition::{Event, NotPossible};
@@ -39,6 +41,7 @@ pub struct Service {
     strings: Strings,
     /// One change of an operation at a time in this replica: conflicts then come from other replicas only.
     locks: Mutex<HashMap<ObjectKey, Arc<tokio::sync::Mutex<()>>>>,
+    second_looks: Mutex<Budget>,
 }
 
 /// A phone that presents itself.
@@ -59,6 +62,7 @@ impl Service {
             store,
             credentials,
             locks: Mutex::default(),
+            second_looks: Mutex::new(Budget::full(doubt::SECOND_LOOKS, crate::clock::now())),
         }
     }
 
@@ -68,7 +72,11 @@ impl Service {
     /// [`Unavailable`] when the phone shall come again.
     pub async fn open(&self, proxy: &ObjectKey, request: OpenRequest) -> Result<OpenAnswer, Unavailable> {
         let proxy = self.proxy(proxy)?;
-        let found = self.look(&proxy, &request);
+        let mut found = self.look(&proxy, &request);
+        if matches!(found.verdict, Verdict::UnknownDevice | Verdict::NothingScheduled) {
+            self.learn_anew(&proxy, &request).await?;
+            found = self.look(&proxy, &request);
+        }
         let Verdict::CheckString { .. } = found.verdict else {
             return Ok(self.without_check(&proxy, &found, &request));
         };
