@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::{Map, Value, json};
 
+use crate::harness::Process;
 use crate::product::Product;
 
 /// Milliseconds of one tick of /proc: USER_HZ is 100 on every Linux that Rust's tier 1 knows.
@@ -16,8 +17,8 @@ pub fn used(product: &Product) -> Vec<(&'static str, f64)> {
     vec![
         ("apiserver", sum(vec![pids.apiserver])),
         ("etcd", sum(vec![pids.etcd])),
-        ("controller", sum(product.controllers.iter().map(|p| p.pid()).collect())),
-        ("endpoint", sum(product.endpoint.iter().map(|p| p.pid()).collect())),
+        ("controller", sum(product.controllers.iter().map(Process::pid).collect())),
+        ("endpoint", sum(product.endpoint.iter().map(Process::pid).collect())),
         ("phones", sum(vec![std::process::id()])),
     ]
 }

@@ -50,7 +50,7 @@ impl Scenario {
     /// Plays it to its end, with everything that phones and people do, and says how it ended.
     pub async fn play(self, site: &Site, subject: &str) -> String {
         match self {
-            Self::Activation => activation(site, subject).await,
+            Self::Activation => activation(site, subject),
             Self::InstallByNull => {
                 site.apply(subject, &by_null()).await;
                 site.pending(subject).await;
@@ -150,7 +150,7 @@ async fn superseded(site: &Site, device: &str, first: &CertificateOperation) -> 
     }
 }
 
-async fn activation(site: &Site, name: &str) -> String {
+fn activation(site: &Site, name: &str) -> String {
     let name = name.trim_end_matches('-');
     let proxy = format!(
         "apiVersion: capf.dev/v1alpha1\nkind: CertificateAuthorityProxy\nmetadata: {{name: {name}}}\nspec: {{placement: \
