@@ -16,8 +16,8 @@ use crate::product::digits;
 
 /// Beyond `SESSION_TAIL` of the product: a phone that was given a certificate will not answer any more.
 const PAST_THE_TAIL: i64 = 300;
-/// When an expiring run expires, from the moment it is applied.
-const EXPIRES: SignedDuration = SignedDuration::from_secs(2);
+/// When an expiring run expires, from the moment it is applied: late enough to be armed before.
+const EXPIRES: SignedDuration = SignedDuration::from_secs(3);
 
 /// One story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
