@@ -37,6 +37,14 @@ abuse: ## Kill, stop, crowd and starve the product, and see that it holds; half 
 	cargo build --release --example abuse
 	CAPF_BIN=target/release/capf target/release/examples/abuse $(ABUSE)
 
+.PHONY: faults
+faults: build ## Let phones enrol for two minutes while the API server answers errors and loses replies; FAULTS= more options
+	cargo run --example storm -- $(FAULTS)
+
+.PHONY: soak
+soak: build ## Run everything for ten minutes, a random fault each minute: memory and violations; SOAK= more options
+	cargo run --example soak -- $(SOAK)
+
 .PHONY: test
 test: ## Run every test; the first time builds a control plane, in some minutes (e2e/README.md)
 	cargo test

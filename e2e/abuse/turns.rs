@@ -34,7 +34,8 @@ pub async fn run(args: &Args, verdict: &mut Verdict) {
         replicas: 2,
         plane: Some(audited.plane),
         users: &USERS,
-        controller_args: vec!["--lease-seconds".into(), args.lease_seconds.to_string()],
+        controller_args: vec!["--lease-seconds", &*args.lease_seconds.to_string().leak()].leak(),
+        ..Options::default()
     };
     let mut product = Product::start_with("turns", options).await;
     let (leases, began) = (product.api::<Lease>(), Instant::now());

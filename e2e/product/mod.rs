@@ -31,9 +31,7 @@ pub struct Product {
     /// Folder of this installation.
     pub folder: tempfile::TempDir,
     questions: Vec<u16>,
-    log_level: &'static str,
-    users: &'static [&'static str],
-    controller_args: Vec<String>,
+    options: Options,
 }
 
 /// Options of an installation.
@@ -50,7 +48,11 @@ pub struct Options {
     /// As whom each replica calls the API server, in turn.
     pub users: &'static [&'static str],
     /// Further arguments of every controller.
-    pub controller_args: Vec<String>,
+    pub controller_args: &'static [&'static str],
+    /// For each controller the kubeconfig it uses instead of its user's: one that leads by a proxy, say.
+    pub kubeconfigs: Vec<PathBuf>,
+    /// Whether [`Product::move_clock`] moves the controllers' clock from the start.
+    pub moving_clock: bool,
 }
 
 impl Default for Options {
@@ -61,7 +63,9 @@ impl Default for Options {
             replicas: 1,
             plane: None,
             users: &["capf-controller"],
-            controller_args: Vec::new(),
+            controller_args: &[],
+            kubeconfigs: Vec::new(),
+            moving_clock: false,
         }
     }
 }
@@ -90,17 +94,18 @@ impl Product {
             address: format!("127.0.0.1:{}", free_port()),
             folder,
             questions,
-            log_level: options.log_level,
-            users: options.users,
-            controller_args: options.controller_args,
+            options,
         };
-        for replica in 0..options.replicas {
+        if product.options.moving_clock {
+            product.move_clock(0);
+        }
+        for replica in 0..product.options.replicas {
             product.start_controller(replica);
         }
         product.apply(&format!(
             "apiVersion: capf.dev/v1alpha1\nkind: CertificateAuthorityProxy\nmetadata: {{name: main}}\nspec:\n  \
              placement: External\n{}\n",
-            options.proxy
+            product.options.proxy
         ));
         product.proxy_ready().await;
         product.export_bundle();
@@ -115,23 +120,32 @@ impl Product {
 
     /// Starts the controller of this number, as after a crash.
     pub fn start_controller(&mut self, replica: usize) {
+        let mut command = self.controller_command(replica);
+        let log = format!("{}-controller-{replica}-{}", self.ns(), self.controllers.len());
+        let user = self.options.users[replica % self.options.users.len()];
+        let mut process = self.plane.spawn(&log, Some(user), &mut command).unwrap();
+        process.wait_for_log("ready: answering questions", PATIENCE).unwrap();
+        self.controllers.push(process);
+    }
+
+    /// The controller of this number as it is started.
+    pub fn controller_command(&self, replica: usize) -> Command {
         let advertised: Vec<String> =
             self.questions.iter().flat_map(|port| ["--advertise".into(), format!("127.0.0.1:{port}")]).collect();
         let mut command = Command::new(capf_binary());
         command
             .args(["controller", "--namespace", self.ns(), "--watch-namespace", self.ns()])
-            .args(["--identity", &format!("replica-{replica}"), "--log-level", self.log_level])
+            .args(["--identity", &format!("replica-{replica}"), "--log-level", self.options.log_level])
             .args(["--listen", &format!("127.0.0.1:{}", self.questions[replica])])
             .args(advertised)
-            .args(&self.controller_args);
+            .args(self.options.controller_args);
         if let Some(file) = self.clock_offset_file() {
             command.env("CAPF_TEST_CLOCK_OFFSET_FILE", file);
         }
-        let log = format!("{}-controller-{replica}-{}", self.ns(), self.controllers.len());
-        let user = self.users[replica % self.users.len()];
-        let mut process = self.plane.spawn(&log, Some(user), &mut command).unwrap();
-        process.wait_for_log("ready: answering questions", PATIENCE).unwrap();
-        self.controllers.push(process);
+        if let Some(kubeconfig) = self.options.kubeconfigs.get(replica) {
+            command.env("KUBECONFIG", kubeconfig);
+        }
+        command
     }
 
     /// The file that moves the clock of processes started from now on, where the test has made one.
@@ -146,14 +160,20 @@ impl Product {
 
     /// Starts the endpoint, as after a crash.
     pub fn start_endpoint(&mut self) {
-        let mut command = Command::new(capf_binary());
-        command
-            .args(["endpoint", "--listen", &self.address, "--log-level", self.log_level, "--drain-seconds", "20"])
-            .arg("--bundle")
-            .arg(self.bundle());
+        let mut command = self.endpoint_command();
         let mut process = self.plane.spawn(&format!("{}-endpoint", self.ns()), None, &mut command).unwrap();
         process.wait_for_log("phones are awaited", PATIENCE).unwrap();
         self.endpoint = Some(process);
+    }
+
+    /// The endpoint as it is started.
+    pub fn endpoint_command(&self) -> Command {
+        let mut command = Command::new(capf_binary());
+        command
+            .args(["endpoint", "--listen", &self.address, "--log-level", self.options.log_level])
+            .args(["--drain-seconds", "20", "--bundle"])
+            .arg(self.bundle());
+        command
     }
 
     fn bundle(&self) -> PathBuf {
