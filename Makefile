@@ -32,7 +32,7 @@ bench: ## Measure enrolments a second beside bare status patches of the same API
 	CAPF_BIN=target/release/capf target/release/examples/bench
 
 .PHONY: abuse
-abuse: ## Kill, stop, crowd and starve the product, and see that it holds; half an hour, last line JSON; one part: ABUSE="--only crowd"
+abuse: ## Kill, stop, crowd and starve the product, and see that it holds; a quarter of an hour; one part: ABUSE="--only crowd"
 	cargo build --release
 	cargo build --release --example abuse
 	CAPF_BIN=target/release/capf target/release/examples/abuse $(ABUSE)
