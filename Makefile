@@ -40,7 +40,7 @@ soak: build ## Run everything for ten minutes, a random fault each minute: memor
 	cargo run --example soak -- $(SOAK)
 
 .PHONY: abuse
-abuse: ## Kill, stop, crowd and starve the product, and see that it holds; half an hour, last line JSON; one part: ABUSE="--only crowd"
+abuse: ## Kill, stop, crowd and starve the product, and see that it holds; a quarter of an hour; one part: ABUSE="--only crowd"
 	cargo build --release
 	cargo build --release --example abuse
 	CAPF_BIN=target/release/capf target/release/examples/abuse $(ABUSE)

@@ -148,9 +148,9 @@ impl<A: Authority> Endpoint<A> {
         if sessions.len() >= limit {
             let room = strangers.make_room_for(block);
             if let Some(before) = full.now() {
-                let way = if room.is_some() { "one whose phone has not presented itself makes room" } else { "" };
+                let closed = if room.is_some() { "another's, whose phone has not presented itself" } else { "this" };
                 tracing::warn!(
-                    %peer, before, limit, way,
+                    %peer, before, limit, closed,
                     "connection closed unanswered: as many are open as the proxy's connections allow; the phone comes again \
                      by itself"
                 );
