@@ -5,11 +5,11 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Condition;
 use super::fields::{
     AuthenticationMode, AuthenticationStringSource, CertificateOperationKind, KeyType, LscSummary, ObjectReference,
     RequestedBy, date_time, deadline,
 };
+use super::{CertificateEvidence, Condition};
 
 /// One run of one certificate operation on one phone. The spec never changes; the status only moves forward and
 /// ends `Successful` or `Failed`. Made by the controller from a Phone, or applied by a person.
@@ -68,10 +68,6 @@ pub struct CertificateOperationSpec {
     )]
     pub certificate_operation: CertificateOperationKind,
     /// How the phone proves itself.
-    #[x_kube(
-        validation = Rule::new("self in ['ByAuthenticationString', 'ByNullString']")
-            .message("authenticationMode: this version supports ByAuthenticationString and ByNullString; authentication by existing certificate is refused until it is supported")
-    )]
     pub authentication_mode: AuthenticationMode,
     /// Where the authentication string comes from; generated when this is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -162,6 +158,9 @@ pub struct CertificateOperationStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub authenticated_by: Option<String>,
+    /// By Existing Certificate: what the phone offered when it was last let in, what was verified, which was used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<CertificateEvidence>,
     /// Keyed digest of a given string that this operation used up, so that the string is refused ever after.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]

@@ -9,7 +9,7 @@ use super::fields::{
     AuthenticationMode, AuthenticationStringSource, CertificateOperationKind, KeyType, LscSummary, ObjectReference,
     RequestedBy, date_time, deadline,
 };
-use super::{Condition, Phase};
+use super::{Condition, MicSummary, Phase};
 
 /// A phone and its CAPF settings. Its name is the device name in lower case.
 #[derive(Clone, CustomResource, Debug, Deserialize, KubeSchema, PartialEq, Serialize)]
@@ -69,10 +69,6 @@ pub struct PhoneSpec {
     /// Authentication Mode; when absent the proxy's default. Changed while an operation is pending it replaces
     /// that operation, later it starts nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(
-        validation = Rule::new("self in ['ByAuthenticationString', 'ByNullString']")
-            .message("authenticationMode: this version supports ByAuthenticationString and ByNullString; authentication by existing certificate is refused until it is supported")
-    )]
     pub authentication_mode: Option<AuthenticationMode>,
     /// Authentication String or Generate String; generated when absent. Digits never stand here, only in a Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -194,6 +190,9 @@ pub struct PhoneStatus {
     /// The live LSC: the newest one that the phone said it stored. No other authenticates it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lsc: Option<LscSummary>,
+    /// The MIC with which the phone was last let in or seen, verified. From then on it must show one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mic: Option<MicSummary>,
     /// `Ready`, `Succeeded`, `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 3))]

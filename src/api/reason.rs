@@ -64,7 +64,7 @@ reasons! {
     LockedOut,
     /// The proxy's parameters do not permit what was asked.
     PolicyDenied,
-    /// The key that the phone returned is not of the kind that was asked for.
+    /// The key that the phone returned is not of the kind that was asked for, is known to be weak, or is another phone's.
     KeyRejected,
     /// The phone holds no certificate to authenticate with.
     NoCertificate,

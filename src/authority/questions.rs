@@ -9,6 +9,7 @@ use std::future::Future;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::proof::CertificateProof;
 use crate::api::Reason;
 use crate::domain::question::EvidenceKind;
 use crate::pki::KeyKind;
@@ -56,6 +57,9 @@ pub struct OpenRequest {
     /// Whether certificates and signatures came.
     #[serde(default)]
     pub certificate: bool,
+    /// The certificates and signatures. Absent from an endpoint of a version that did not pass them on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<CertificateProof>,
 }
 
 impl OpenRequest {
@@ -200,16 +204,16 @@ impl fmt::Display for OpenAnswer {
 }
 
 /// Octets as base64 text.
-mod base64_octets {
+pub(super) mod base64_octets {
     use base64::Engine as _;
     use base64::prelude::BASE64_STANDARD;
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
-    pub(super) fn serialize<S: Serializer>(octets: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in super::super) fn serialize<S: Serializer>(octets: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&BASE64_STANDARD.encode(octets))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
         let text = String::deserialize(deserializer)?;
         BASE64_STANDARD.decode(text).map_err(D::Error::custom)
     }
@@ -227,6 +231,7 @@ mod tests {
             session_id: 7,
             digits: Some(Digits("4711".to_owned().into())),
             certificate: false,
+            proof: None,
         };
         assert_eq!(
             serde_json::to_string(&open).unwrap(),

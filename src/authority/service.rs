@@ -6,17 +6,22 @@ use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 
+mod certificates;
 mod change;
 
 pub(super) use change::{Changed, Next};
 
+use super::anchors::AnchorCache;
 use super::credentials::Credentials;
 use super::issuers::Issuers;
 use super::questions::{
     CompleteAnswer, CompleteOutcome, CompleteRequest, IssueAnswer, IssueRequest, OpenAnswer, OpenRequest, Unavailable,
 };
 use super::strings::{StringCheck, Strings};
-use crate::api::{CertificateAuthorityProxy, CertificateOperation, IssuedCertificateStatus, LscSummary, Phase, Reason};
+use crate::api::{
+    CertificateAuthorityProxy, CertificateEvidence, CertificateOperation, IssuedCertificateStatus, LscSummary, Phase,
+    Reason,
+};
 use crate::controller::store::Store;
 use crate::controller::world::{ObjectKey, PhoneView, World};
 use crate::domain::question::{self, Verdict};
@@ -36,6 +41,7 @@ pub struct Service {
     store: Store,
     credentials: Arc<Credentials>,
     issuers: Issuers,
+    anchors: AnchorCache,
     strings: Strings,
     /// One change of an operation at a time in this replica: conflicts then come from other replicas only.
     locks: Mutex<HashMap<ObjectKey, Arc<tokio::sync::Mutex<()>>>>,
@@ -48,12 +54,34 @@ struct Found {
     verdict: Verdict,
 }
 
+/// What a phone was let in by.
+#[derive(Default)]
+struct Grounds {
+    /// In a word, for people.
+    authenticated_by: String,
+    /// The certificates it offered.
+    certificates: Option<CertificateEvidence>,
+    /// Keyed digest of the given string that it entered.
+    spent_string: Option<String>,
+}
+
+impl Grounds {
+    fn of(authenticated_by: impl Into<String>) -> Self {
+        Self { authenticated_by: authenticated_by.into(), ..Self::default() }
+    }
+
+    fn mode(operation: &CertificateOperation) -> Self {
+        Self::of(format!("{:?}", operation.spec.authentication_mode))
+    }
+}
+
 impl Service {
     /// A service over what this replica knows.
     #[must_use]
     pub fn new(world: Arc<World>, store: Store, credentials: Arc<Credentials>) -> Self {
         Self {
             issuers: Issuers::new(store.clone()),
+            anchors: AnchorCache::new(store.clone()),
             strings: Strings::new(store.clone(), Arc::clone(&credentials)),
             world,
             store,
@@ -69,6 +97,9 @@ impl Service {
     pub async fn open(&self, proxy: &ObjectKey, request: OpenRequest) -> Result<OpenAnswer, Unavailable> {
         let proxy = self.proxy(proxy)?;
         let found = self.look(&proxy, &request);
+        if found.verdict == Verdict::CheckCertificates {
+            return self.by_certificate(&proxy, &request).await;
+        }
         let Verdict::CheckString { .. } = found.verdict else {
             return Ok(self.without_check(&proxy, &found, &request));
         };
@@ -89,7 +120,10 @@ impl Service {
         }
         let entered = (request.session_id, &digits.0);
         match self.strings.check(self, &proxy, &found.view, &operation, secret, entered).await? {
-            StringCheck::Right { spent } => Ok(self.admit(&proxy, armed, &request, spent)),
+            StringCheck::Right { spent } => {
+                let grounds = Grounds { spent_string: spent, ..Grounds::mode(armed) };
+                Ok(self.admit(&proxy, armed, &request, grounds))
+            }
             StringCheck::Refused(reason) => Ok(OpenAnswer::Refused { reason }),
         }
     }
@@ -113,11 +147,11 @@ impl Service {
                 tracing::info!(device = %request.device_name, %reason, why, "not let in");
                 OpenAnswer::Refused { reason: *reason }
             }
-            (Verdict::AdmitByNullString, Some(armed)) => self.admit(proxy, armed, request, None),
-            (Verdict::CheckString { .. }, Some(_)) => OpenAnswer::Refused { reason: Reason::InvalidCredentials },
-            (Verdict::NothingScheduled | Verdict::AdmitByNullString | Verdict::CheckString { .. }, _) => {
-                OpenAnswer::NothingScheduled
+            (Verdict::AdmitByNullString, Some(armed)) => self.admit(proxy, armed, request, Grounds::mode(armed)),
+            (Verdict::CheckString { .. } | Verdict::CheckCertificates, Some(_)) => {
+                OpenAnswer::Refused { reason: Reason::InvalidCredentials }
             }
+            (_, _) => OpenAnswer::NothingScheduled,
         }
     }
 
@@ -126,7 +160,7 @@ impl Service {
         proxy: &CertificateAuthorityProxy,
         operation: &CertificateOperation,
         request: &OpenRequest,
-        spent_string: Option<String>,
+        grounds: Grounds,
     ) -> OpenAnswer {
         let Ok(key) = crate::api::resolve_key(operation.spec.key_type, operation.spec.key_size) else {
             return OpenAnswer::Refused { reason: Reason::KeyRejected };
@@ -144,9 +178,10 @@ impl Service {
             device: request.device_name.clone(),
             operation: operation.metadata.name.clone().unwrap_or_default(),
             operation_uid: operation.metadata.uid.clone().unwrap_or_default(),
-            evidence: format!("{:?}", operation.spec.authentication_mode),
+            evidence: grounds.authenticated_by,
+            certificates: grounds.certificates,
             session_id: request.session_id,
-            spent_string,
+            spent_string: grounds.spent_string,
             sha256_fingerprint: None,
             expires: crate::clock::now().checked_add(lasts).unwrap_or(Timestamp::MAX),
         };
@@ -173,7 +208,9 @@ impl Service {
         let public_key = PublicKey::from_spki(&request.public_key)
             .map_err(|why| why.to_string())
             .and_then(|made| asked.map_err(|e| e.to_string()).map(|asked| (made, asked)))
-            .and_then(|(made, asked)| made.matches(asked).map_err(|e| e.to_string()).map(|()| made));
+            .and_then(|(made, asked)| made.matches(asked).map_err(|e| e.to_string()).map(|()| made))
+            .and_then(|made| made.check_strength().map_err(|e| e.to_string()).map(|()| made))
+            .and_then(|made| self.not_in_use(&key.namespace, &operation, made));
         let public_key = match public_key {
             Ok(public_key) => public_key,
             Err(message) => {
@@ -184,6 +221,22 @@ impl Service {
         };
         let Ok(grant) = ticket.grant(public_key) else { return refused(Reason::InvalidCredentials) };
         self.deliver(&proxy, &operation, &key, &grant, now).await
+    }
+
+    /// The key, if no other phone has it: two devices with one key are one device, or one key that is no secret.
+    fn not_in_use(
+        &self,
+        namespace: &str,
+        operation: &CertificateOperation,
+        key: PublicKey,
+    ) -> Result<PublicKey, String> {
+        let phone = ObjectKey::new(namespace, &operation.spec.phone_ref.name);
+        match self.world.other_holder(&crate::pki::hex(&key.sha256()), &phone) {
+            None => Ok(key),
+            Some(other) => {
+                Err(format!("cannot accept the public key: it is the one of {other}; each phone needs its own"))
+            }
+        }
     }
 
     /// Puts a certificate for the granted key on record, or finds it there, and answers with it.
@@ -210,6 +263,7 @@ impl Service {
                 None => Next::make(Event::Issued {
                     certificate: certificate.clone(),
                     authenticated_by: grant.ticket().evidence.clone(),
+                    evidence: grant.ticket().certificates.clone(),
                     spent_string: grant.ticket().spent_string.clone(),
                 }),
             })

@@ -1,6 +1,7 @@
 //! Decisions, as values: what was observed goes in, what to do comes out. No client, no socket, no clock.
 
 pub mod budget;
+pub mod existing;
 pub mod phone;
 pub mod phone_status;
 pub mod proxy;
@@ -12,6 +13,8 @@ pub mod string;
 pub mod ticket;
 pub mod transition;
 
+#[cfg(test)]
+mod existing_tests;
 #[cfg(test)]
 mod phone_tests;
 #[cfg(test)]

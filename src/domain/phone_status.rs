@@ -26,6 +26,7 @@ pub(super) fn roll_up(
         operation_status: Some(operation_status(operation.as_ref())),
         lsc_state: before.lsc_state,
         lsc: before.lsc,
+        mic: before.mic,
         conditions: Vec::new(),
         operation,
     };
@@ -35,6 +36,10 @@ pub(super) fn roll_up(
         let certificate = installed.status.as_ref().and_then(|s| s.certificate.as_ref());
         next.lsc = certificate.map(|c| c.summary.clone());
         next.lsc_state = LscState::Installed;
+    }
+    let shown = armed.and_then(|o| o.status.as_ref()?.evidence.as_ref()?.mic.as_ref());
+    if let Some(verified) = shown.filter(|mic| mic.verified) {
+        next.mic = Some(verified.summary.clone());
     }
     next.conditions = conditions(phone, next.operation.as_ref(), verdict, now);
     next

@@ -20,9 +20,12 @@ pub(super) fn resolve(
         .unwrap_or(AuthenticationMode::ByAuthenticationString);
     permitted(mode, proxy)?;
     if written.authentication_string.is_some() && mode != AuthenticationMode::ByAuthenticationString {
-        let message = "authenticationString is given, but the proxy's default authentication mode is By Null String: \
-                       write authenticationMode: ByAuthenticationString, or remove the string";
-        return Err((Reason::PolicyDenied, message.into()));
+        let message = format!(
+            "authenticationString is given, but the proxy's default authentication mode is {}: write \
+             authenticationMode: ByAuthenticationString, or remove the string",
+            mode.words()
+        );
+        return Err((Reason::PolicyDenied, message));
     }
     let key_type = written.key_type.or(defaults.key_type);
     // A size belongs to its type: a default size is not lent to a phone that chose another type.

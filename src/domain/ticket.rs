@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::api::CertificateEvidence;
 use crate::pki::{MacKey, PublicKey};
 
 const PURPOSE: &[u8] = b"capf ticket 1";
@@ -28,6 +29,9 @@ pub struct Ticket {
     pub operation_uid: String,
     /// The kind of evidence that let the phone in.
     pub evidence: String,
+    /// The certificates that the phone offered, where it was let in by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificates: Option<CertificateEvidence>,
     /// Session id on the wire.
     pub session_id: u32,
     /// Keyed digest of the given string that was used, if one was.
@@ -178,6 +182,7 @@ mod tests {
             operation: "sep001-1".into(),
             operation_uid: "uid".into(),
             evidence: "NullString".into(),
+            certificates: None,
             session_id: 7,
             spent_string: None,
             sha256_fingerprint: None,

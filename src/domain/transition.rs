@@ -14,8 +14,8 @@
 use jiff::Timestamp;
 
 use crate::api::{
-    Attempts, CertificateOperation, CertificateOperationStatus, ConditionStatus, ConditionType, Conditions,
-    IssuedCertificateStatus, Phase, Reason,
+    Attempts, CertificateEvidence, CertificateOperation, CertificateOperationStatus, ConditionStatus, ConditionType,
+    Conditions, IssuedCertificateStatus, Phase, Reason,
 };
 
 /// Replaced serial numbers that an operation remembers.
@@ -35,6 +35,8 @@ pub enum Event {
         certificate: IssuedCertificateStatus,
         /// The evidence that let the phone in, for people.
         authenticated_by: String,
+        /// The certificates it offered, where it was let in by one.
+        evidence: Option<CertificateEvidence>,
         /// Keyed digest of the given string that was used, if one was.
         spent_string: Option<String>,
     },
@@ -118,7 +120,7 @@ pub fn advance(
     };
     match event {
         Event::Armed { completes_by } => status.operation_completes_by = Some(completes_by),
-        Event::Issued { certificate, authenticated_by, spent_string } => {
+        Event::Issued { certificate, authenticated_by, evidence, spent_string } => {
             in_time()?;
             if let Some(replaced) = status.certificate.take() {
                 status.superseded_serial_numbers.push(replaced.summary.serial_number);
@@ -127,6 +129,7 @@ pub fn advance(
             }
             status.certificate = Some(certificate);
             status.authenticated_by = Some(authenticated_by);
+            status.evidence = evidence;
             status.spent_string = spent_string;
             status.phase = Phase::InProgress;
         }
@@ -219,6 +222,7 @@ mod tests {
         Event::Issued {
             certificate: issued(fingerprint, at(10)),
             authenticated_by: "String".into(),
+            evidence: None,
             spent_string: None,
         }
     }

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use crate::authority::proof::{CertificateProof, HashedSignature, Octets, SudiProof};
 use crate::authority::questions::{
     Authority, CompleteAnswer, CompleteOutcome, CompleteRequest, Digits, IssueAnswer, IssueRequest, OpenAnswer,
     OpenRequest, Unavailable,
 };
 use crate::pki::{Curve, KeyKind};
-use crate::wire::{Answer, Evidence, KeyRequest, Opening, Outcome, Question, SessionId};
+use crate::wire::{
+    Answer, CertificateEvidence, Evidence, KeyRequest, Opening, Outcome, Question, SessionId, Signature,
+};
 
 /// What one session and the authority have agreed on so far.
 #[derive(Default)]
@@ -107,18 +110,36 @@ impl Dealings {
 }
 
 fn open_request(opening: Opening) -> OpenRequest {
-    let (digits, certificate) = match opening.evidence {
-        Evidence::Null => (None, false),
-        Evidence::String(digits) => (Some(digits), false),
-        Evidence::Certificate(evidence) => (evidence.password, true),
+    let (digits, proof) = match opening.evidence {
+        Evidence::Null => (None, None),
+        Evidence::String(digits) => (Some(digits), None),
+        Evidence::Certificate(evidence) => {
+            let CertificateEvidence { password, certificate, signed_data, sha2_signed_data, sudi } = *evidence;
+            let proof = CertificateProof {
+                name_as_sent: opening.name_as_sent,
+                certificate: certificate.map(|certificate| Octets(certificate.der.into_vec())),
+                signed_data: signed_data.map(|signature| Octets(signature.into_vec())),
+                sha2_signed_data: sha2_signed_data.map(hashed),
+                sudi: sudi.map(|sudi| SudiProof {
+                    certificate: Octets(sudi.certificate.into_vec()),
+                    signatures: sudi.signatures.into_iter().map(hashed).collect(),
+                }),
+            };
+            (password, Some(proof))
+        }
     };
     OpenRequest {
         device_name: opening.device_name.into(),
         version: opening.version.0,
         session_id: opening.session_id.0,
         digits: digits.map(Digits),
-        certificate,
+        certificate: proof.is_some(),
+        proof,
     }
+}
+
+fn hashed(signature: Signature) -> HashedSignature {
+    HashedSignature { hash: signature.hash.0, signature: Octets(signature.signature.into_vec()) }
 }
 
 fn key_request(key: KeyKind) -> KeyRequest {

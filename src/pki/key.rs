@@ -7,7 +7,7 @@ use std::fmt;
 
 use aws_lc_rs::signature::{self, EcdsaVerificationAlgorithm, ParsedPublicKey};
 use der::{
-    Decode, Reader, SliceReader,
+    Decode, Encode, Reader, SliceReader,
     asn1::{AnyRef, ObjectIdentifier, UintRef},
 };
 use x509_cert::spki::SubjectPublicKeyInfoRef;
@@ -54,6 +54,15 @@ impl PublicKey {
             }
         };
         Ok(Self { kind, spki: spki.into() })
+    }
+
+    /// The key of a certificate in DER.
+    ///
+    /// # Errors
+    /// [`KeyRejected`] as for [`Self::from_spki`], and for what is no certificate.
+    pub fn from_certificate(der: &[u8]) -> Result<Self, KeyRejected> {
+        let certificate = x509_cert::Certificate::from_der(der)?;
+        Self::from_spki(&certificate.tbs_certificate().subject_public_key_info().to_der()?)
     }
 
     /// What kind of key it is.

@@ -51,7 +51,7 @@ fn every_signature_of_the_captures_is_one() {
     }
 }
 
-const MESSAGE: &[u8] = b"SEP001\0a certificate";
+const MESSAGE: &[u8] = b"SEP002\0a certificate";
 
 /// A key of `openssl` and its signatures over [`MESSAGE`].
 struct Signed {
