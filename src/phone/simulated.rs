@@ -15,6 +15,7 @@ use crate::wire::{CertType, ClaimedName, Evidence, PhoneConfig, SessionId, Versi
 
 use super::driver;
 use super::events::{Event, EventLog};
+use super::existing;
 use super::fault::Fault;
 use super::key::PhoneKey;
 use super::outcome::{AttemptOutcome, CommunicationFailure, EnrolOutcome, Retry};
@@ -59,18 +60,10 @@ pub enum Proof {
     NullString,
     /// By Authentication String, with what its user entered.
     AuthenticationString(SecretString),
-    /// By whatever this makes, such as the signatures of an existing certificate.
+    /// By the certificates the phone holds when it is asked.
+    ExistingCertificate,
+    /// By whatever this makes.
     Made(Arc<Prover>),
-}
-
-impl Proof {
-    pub(super) fn evidence(&self, session: SessionId) -> Evidence {
-        match self {
-            Self::NullString => Evidence::Null,
-            Self::AuthenticationString(digits) => Evidence::String(digits.clone()),
-            Self::Made(prover) => prover(session),
-        }
-    }
 }
 
 impl fmt::Debug for Proof {
@@ -78,6 +71,7 @@ impl fmt::Debug for Proof {
         f.write_str(match self {
             Self::NullString => "NullString",
             Self::AuthenticationString(_) => "AuthenticationString([hidden])",
+            Self::ExistingCertificate => "ExistingCertificate",
             Self::Made(_) => "Made([hidden])",
         })
     }
@@ -124,7 +118,7 @@ pub struct SimulatedPhone {
 #[derive(Debug, Default)]
 pub(super) struct Holdings {
     pub lsc: Option<(Vec<u8>, PhoneKey)>,
-    pub mic: Option<Vec<u8>>,
+    pub mic: Option<(Vec<u8>, Option<PhoneKey>)>,
     pub dir: Option<StateDir>,
 }
 
@@ -183,6 +177,20 @@ impl SimulatedPhone {
     pub fn retries(mut self, retries: u32, interval: Duration) -> Self {
         self.retries = retries;
         self.retry_interval = interval;
+        self
+    }
+
+    /// Holds this LSC (DER), whoever made it.
+    #[must_use]
+    pub fn holding_lsc(mut self, der: Vec<u8>, key: PhoneKey) -> Self {
+        self.holdings.lsc = Some((der, key));
+        self
+    }
+
+    /// Holds this MIC (DER).
+    #[must_use]
+    pub fn holding_mic(mut self, der: Vec<u8>, key: PhoneKey) -> Self {
+        self.holdings.mic = Some((der, Some(key)));
         self
     }
 
@@ -270,6 +278,20 @@ impl SimulatedPhone {
         }
     }
 
+    /// The proof for a session.
+    pub(super) fn evidence(&self, session: SessionId) -> Evidence {
+        match &self.proof {
+            Proof::NullString => Evidence::Null,
+            Proof::AuthenticationString(digits) => Evidence::String(digits.clone()),
+            Proof::Made(prover) => prover(session),
+            Proof::ExistingCertificate => {
+                let lsc = self.holdings.lsc.as_ref().map(|(der, key)| (&der[..], key));
+                let mic = self.holdings.mic.as_ref().and_then(|(der, key)| Some((&der[..], key.as_ref()?)));
+                existing::evidence(self.config.device_name.as_sent(), session, lsc, mic)
+            }
+        }
+    }
+
     pub(super) fn log(&self, event: Event) {
         self.events.write(Event {
             device: self.config.device_name.as_sent().to_owned(),
@@ -302,7 +324,7 @@ impl Holdings {
     pub fn show(&self, which: CertType) -> Option<Vec<u8>> {
         match which {
             CertType::LSC => self.lsc.as_ref().map(|(der, _)| der.clone()),
-            CertType::MIC => self.mic.clone(),
+            CertType::MIC => self.mic.as_ref().map(|(der, _)| der.clone()),
             _ => None,
         }
     }
