@@ -69,7 +69,7 @@ pub fn trace(
         }
     };
     let kind = kind_of(&facts, record);
-    let compared = kind.map(|kind| compare(kind, &facts, record)).unwrap_or(Some(TraceVerdict::Other));
+    let compared = kind.map_or(Some(TraceVerdict::Other), |kind| compare(kind, &facts, record));
     let expired = facts.not_after < now;
     trace.kind = kind;
     trace.verdict = if expired { Some(TraceVerdict::Expired) } else { compared };
