@@ -131,8 +131,8 @@ fn manifests_that_make_no_sense_are_refused_and_the_field_is_named() {
         (PHONE, json!({"spec": {"proxyRef": null}}), "proxyRef"),
         (PHONE, json!({"spec": {"proxyRef": {"name": "other/main"}}}), "proxyRef"),
         (PHONE, json!({"spec": {"proxyRef": {"name": ""}}}), "proxyRef"),
-        (PHONE, json!({"spec": {"certificateOperation": "Delete"}}), "certificateOperation"),
-        (PHONE, json!({"spec": {"certificateOperation": "Troubleshoot"}}), "certificateOperation"),
+        (PHONE, json!({"spec": {"certificateOperation": "Erase"}}), "certificateOperation"),
+        (PHONE, json!({"spec": {"deviceSecurityMode": "nonsecure"}}), "deviceSecurityMode"),
         (PHONE, json!({"spec": {"certificateOperation": "Install"}}), "certificateOperation"),
         (PHONE, json!({"spec": {"authenticationMode": "ByExistingCertificate"}}), "authenticationMode"),
         (
@@ -167,7 +167,7 @@ fn manifests_that_make_no_sense_are_refused_and_the_field_is_named() {
         (OPERATION, json!({"spec": {"requestedBy": null}}), "requestedBy"),
         (OPERATION, json!({"spec": {"requestedBy": "Nobody"}}), "requestedBy"),
         (OPERATION, json!({"spec": {"certificateOperation": "NoPendingOperation"}}), "certificateOperation"),
-        (OPERATION, json!({"spec": {"certificateOperation": "Delete"}}), "certificateOperation"),
+        (OPERATION, json!({"spec": {"certificateOperation": "NoPendingOperation"}}), "certificateOperation"),
         (OPERATION, json!({"spec": {"authenticationMode": null}}), "authenticationMode"),
         (OPERATION, json!({"spec": {"authenticationMode": "ByExistingCertificate"}}), "authenticationMode"),
         (

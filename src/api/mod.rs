@@ -17,16 +17,17 @@ mod reason;
 
 pub(crate) use conditions::bounded;
 pub use conditions::{Condition, ConditionStatus, ConditionType, Conditions};
-pub use evidence::{CertificateEvidence, ExistingCertificate, MicSummary, OfferedLsc, OfferedMic};
+pub use evidence::{CertificateEvidence, OfferedLsc};
 pub use fields::{
-    AuthenticationMode, AuthenticationStringSource, CertificateOperationKind, KeyType, LscSummary, Name,
-    ObjectReference, RequestedBy, ResolveKeyError, resolve_key,
+    AuthenticationMode, AuthenticationStringSource, CertificateOperationKind, CertificateTrace, KeyType, LscSummary,
+    MicSummary, Name, ObjectReference, PhoneCertificate, RequestedBy, ResolveKeyError, TraceVerdict, TracedCertificate,
+    resolve_key,
 };
 pub use operation::{
     Attempts, CertificateOperation, CertificateOperationSpec, CertificateOperationStatus, IssuedCertificateStatus,
     Phase,
 };
-pub use phone::{ArmedOperation, LscState, Phone, PhoneSpec, PhoneStatus, Written};
+pub use phone::{ArmedOperation, DeviceSecurityMode, LscState, Phone, PhoneSpec, PhoneStatus, Written};
 pub use proxy::{
     CertificateAuthorityProxy, CertificateAuthorityProxySpec, CertificateAuthorityProxyStatus, CertificateIssuer,
     CertificateSubject, EndpointLimits, ExpiredMic, ExpiredMicPolicy, MicRoots, PhoneDefaults, Placement,

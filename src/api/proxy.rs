@@ -114,6 +114,20 @@ pub struct CertificateAuthorityProxySpec {
     /// their MICs, which nobody can renew.
     #[serde(default, rename = "expiredMIC", skip_serializing_if = "Option::is_none")]
     pub expired_mic: Option<ExpiredMic>,
+    /// Whether Troubleshoot asks for the MIC after the LSC; true when absent. How phones are asked for a MIC is a guess (the
+    /// certificate's type in the request): switch it off where phones take it amiss.
+    #[serde(default, rename = "fetchMIC", skip_serializing_if = "Option::is_none")]
+    pub fetch_mic: Option<bool>,
+    /// Finished operations that are kept of each phone, besides the one its status names; 3 when absent. Only those that the
+    /// controller made are deleted. One number for successes and failures: what is looked for later is what happened last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub operations_history_limit: Option<u16>,
+    /// Days after which a finished operation is deleted although the limit would keep it; 90 when absent. Looked at whenever
+    /// something happens to the phone, and when a replica begins to lead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3_650))]
+    pub operations_history_days: Option<u16>,
     /// Arms nothing new, for restores and rebuilds from Git. Operations that are armed go on.
     #[serde(default)]
     pub suspend: bool,

@@ -68,8 +68,10 @@ reasons! {
     KeyRejected,
     /// The phone holds no certificate to authenticate with.
     NoCertificate,
-    /// The phone answered that it holds no LSC to delete.
+    /// The phone answered that it holds no LSC to delete: what was wanted is so, and the operation successful.
     NothingToDelete,
+    /// The phone answered that it did not delete its LSC, or would show no certificate.
+    PhoneRejected,
     /// The Secret does not hold 4 to 10 digits.
     AuthenticationStringMalformed,
     /// The string was used before; strings are for one time.

@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::proof::CertificateProof;
-use crate::api::Reason;
+use crate::api::{PhoneCertificate, Reason};
 use crate::domain::question::EvidenceKind;
 use crate::pki::KeyKind;
 
@@ -20,7 +20,7 @@ pub const OPEN: &str = "/v1/open";
 pub const ISSUE: &str = "/v1/issue";
 /// Path of [`CompleteRequest`].
 pub const COMPLETE: &str = "/v1/complete";
-/// Largest request or answer, in octets. The largest honest one holds an RSA-4096 certificate and a ticket.
+/// Largest request or answer, in octets. The largest honest one holds a certificate of 8 KiB that a phone showed, and a ticket.
 pub const MAX_BODY: usize = 32 * 1024;
 /// The name in every replica's certificate. Endpoints check it whatever address they connect to.
 pub const SERVER_NAME: &str = "controller.capf.dev";
@@ -87,6 +87,18 @@ pub enum OpenAnswer {
         /// Seconds within which the phone must have made it.
         key_generation_seconds: u32,
     },
+    /// On record as begun: have the phone delete its LSC, then ask *complete*.
+    Delete {
+        /// To be presented with *complete*.
+        ticket: String,
+    },
+    /// Have the phone show a certificate, then ask *complete*.
+    Fetch {
+        /// To be presented with *complete*.
+        ticket: String,
+        /// Which.
+        certificate: PhoneCertificate,
+    },
     /// The phone is known and nothing is wanted of it.
     NothingScheduled,
     /// No phone of this name belongs to the proxy.
@@ -143,7 +155,7 @@ pub struct CompleteRequest {
 }
 
 /// How it went.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "outcome")]
 pub enum CompleteOutcome {
     /// The phone stored the certificate.
@@ -162,6 +174,35 @@ pub enum CompleteOutcome {
     KeyGenerationTimedOut,
     /// The phone's user stopped the operation.
     Aborted,
+    /// The phone deleted its LSC.
+    Deleted,
+    /// The phone had no LSC to delete.
+    NothingToDelete,
+    /// The phone did not delete its LSC.
+    DeleteRejected {
+        /// REASON of the phone.
+        reason: u8,
+    },
+    /// The phone showed a certificate.
+    Fetched {
+        /// What it was asked for.
+        asked: PhoneCertificate,
+        /// What it showed (DER, unverified), base64.
+        #[serde(with = "base64_octets")]
+        certificate: Vec<u8>,
+    },
+    /// The phone holds no such certificate.
+    NothingFetched {
+        /// What it was asked for.
+        asked: PhoneCertificate,
+    },
+    /// The phone would not show the certificate.
+    FetchRejected {
+        /// What it was asked for.
+        asked: PhoneCertificate,
+        /// REASON of the phone.
+        reason: u8,
+    },
 }
 
 /// Answer to *complete*.
@@ -170,6 +211,11 @@ pub enum CompleteOutcome {
 pub enum CompleteAnswer {
     /// On record.
     Recorded,
+    /// On record; now have the phone show this one, and ask *complete* again with the same ticket.
+    Fetch {
+        /// Which.
+        certificate: PhoneCertificate,
+    },
     /// Not recorded: the operation is over, or it has another certificate by now.
     Refused {
         /// Why.
@@ -196,6 +242,8 @@ impl fmt::Display for OpenAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Install { key, .. } => write!(f, "install a certificate for a key {key}"),
+            Self::Delete { .. } => f.write_str("delete the LSC"),
+            Self::Fetch { certificate, .. } => write!(f, "show the {certificate}"),
             Self::NothingScheduled => f.write_str("nothing is scheduled"),
             Self::UnknownDevice => f.write_str("unknown device"),
             Self::Refused { reason } => write!(f, "refused: {reason}"),

@@ -4,23 +4,23 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
+mod admit;
 mod certificates;
 mod change;
+mod complete;
 
 pub(super) use change::{Changed, Next};
 
 use super::anchors::AnchorCache;
 use super::credentials::Credentials;
 use super::issuers::Issuers;
-use super::questions::{
-    CompleteAnswer, CompleteOutcome, CompleteRequest, IssueAnswer, IssueRequest, OpenAnswer, OpenRequest, Unavailable,
-};
+use super::questions::{IssueAnswer, IssueRequest, OpenAnswer, OpenRequest, Unavailable};
 use super::strings::{StringCheck, Strings};
 use crate::api::{
-    CertificateAuthorityProxy, CertificateEvidence, CertificateOperation, IssuedCertificateStatus, LscSummary, Phase,
-    Reason,
+    CertificateAuthorityProxy, CertificateEvidence, CertificateOperation, CertificateOperationKind,
+    IssuedCertificateStatus, LscSummary, Phase, Reason,
 };
 use crate::controller::store::Store;
 use crate::controller::world::{ObjectKey, PhoneView, World};
@@ -31,8 +31,6 @@ use crate::pki::{LscRequest, LscSubject, PublicKey};
 
 /// Characters of a certificate (PEM) that an operation's status holds, as its schema says.
 const MAX_PEM: usize = 4096;
-/// How long after the key time limit a ticket serves: the rest of the session.
-const TICKET_TAIL: SignedDuration = SignedDuration::from_mins(5);
 
 /// See the module.
 #[derive(Debug)]
@@ -101,7 +99,7 @@ impl Service {
             return self.by_certificate(&proxy, &request).await;
         }
         let Verdict::CheckString { .. } = found.verdict else {
-            return Ok(self.without_check(&proxy, &found, &request));
+            return self.without_check(&proxy, &found, &request).await;
         };
         let Some(operation) = found.armed.as_deref().map(ObjectKey::of) else {
             return Ok(OpenAnswer::NothingScheduled);
@@ -113,7 +111,7 @@ impl Service {
         let (Verdict::CheckString { secret }, Some(armed), Some(digits)) =
             (&found.verdict, found.armed.as_deref(), &request.digits)
         else {
-            return Ok(self.without_check(&proxy, &found, &request));
+            return self.without_check(&proxy, &found, &request).await;
         };
         if ObjectKey::of(armed) != operation {
             return Err(Unavailable("another operation was armed meanwhile".into()));
@@ -122,7 +120,7 @@ impl Service {
         match self.strings.check(self, &proxy, &found.view, &operation, secret, entered).await? {
             StringCheck::Right { spent } => {
                 let grounds = Grounds { spent_string: spent, ..Grounds::mode(armed) };
-                Ok(self.admit(&proxy, armed, &request, grounds))
+                self.admit(&proxy, armed, &request, grounds).await
             }
             StringCheck::Refused(reason) => Ok(OpenAnswer::Refused { reason }),
         }
@@ -140,52 +138,26 @@ impl Service {
     }
 
     /// The answer where no string decides.
-    fn without_check(&self, proxy: &CertificateAuthorityProxy, found: &Found, request: &OpenRequest) -> OpenAnswer {
-        match (&found.verdict, &found.armed) {
+    async fn without_check(
+        &self,
+        proxy: &CertificateAuthorityProxy,
+        found: &Found,
+        request: &OpenRequest,
+    ) -> Result<OpenAnswer, Unavailable> {
+        Ok(match (&found.verdict, &found.armed) {
             (Verdict::UnknownDevice, _) => OpenAnswer::UnknownDevice,
             (Verdict::Refused(reason, why), _) => {
                 tracing::info!(device = %request.device_name, %reason, why, "not let in");
                 OpenAnswer::Refused { reason: *reason }
             }
-            (Verdict::AdmitByNullString, Some(armed)) => self.admit(proxy, armed, request, Grounds::mode(armed)),
+            (Verdict::AdmitByNullString, Some(armed)) => {
+                return self.admit(proxy, armed, request, Grounds::mode(armed)).await;
+            }
             (Verdict::CheckString { .. } | Verdict::CheckCertificates, Some(_)) => {
                 OpenAnswer::Refused { reason: Reason::InvalidCredentials }
             }
             (_, _) => OpenAnswer::NothingScheduled,
-        }
-    }
-
-    fn admit(
-        &self,
-        proxy: &CertificateAuthorityProxy,
-        operation: &CertificateOperation,
-        request: &OpenRequest,
-        grounds: Grounds,
-    ) -> OpenAnswer {
-        let Ok(key) = crate::api::resolve_key(operation.spec.key_type, operation.spec.key_size) else {
-            return OpenAnswer::Refused { reason: Reason::KeyRejected };
-        };
-        if request.version < 3 && !key.is_rsa() {
-            tracing::info!(device = %request.device_name, "phones of protocol version 2 make RSA keys only");
-            return OpenAnswer::Refused { reason: Reason::KeyRejected };
-        }
-        let seconds = u32::from(proxy.spec.maximum_key_generation_minutes) * 60;
-        let lasts = SignedDuration::from_secs(i64::from(seconds)) + TICKET_TAIL;
-        let key_of = ObjectKey::of(proxy);
-        let ticket = Ticket {
-            namespace: key_of.namespace,
-            proxy: key_of.name,
-            device: request.device_name.clone(),
-            operation: operation.metadata.name.clone().unwrap_or_default(),
-            operation_uid: operation.metadata.uid.clone().unwrap_or_default(),
-            evidence: grounds.authenticated_by,
-            certificates: grounds.certificates,
-            session_id: request.session_id,
-            spent_string: grounds.spent_string,
-            sha256_fingerprint: None,
-            expires: crate::clock::now().checked_add(lasts).unwrap_or(Timestamp::MAX),
-        };
-        OpenAnswer::Install { ticket: ticket.seal(&self.credentials.tickets), key, key_generation_seconds: seconds }
+        })
     }
 
     /// Answers *issue*.
@@ -201,9 +173,18 @@ impl Service {
         let proxy = self.proxy(proxy)?;
         let key = ObjectKey::new(&ticket.ticket().namespace, &ticket.ticket().operation);
         let uid = ticket.ticket().operation_uid.clone();
+        // A key that comes with the ticket of a deletion ends nothing: it is the endpoint that is wrong, not the phone.
+        if ticket.ticket().certificate_operation != CertificateOperationKind::InstallUpgrade {
+            return refused(Reason::InvalidCredentials);
+        }
         let lock = self.lock(&key);
         let _one_at_a_time = lock.lock().await;
         let Some(operation) = self.operation(&key, &uid).await? else { return refused(Reason::Superseded) };
+        // Its operation outlives a deleted Phone until it is collected; nothing is signed for it meanwhile.
+        let phone = ObjectKey::new(&key.namespace, &operation.spec.phone_ref.name);
+        if self.world.phone_view(&phone).phone.is_none_or(|p| p.metadata.deletion_timestamp.is_some()) {
+            return refused(Reason::Superseded);
+        }
         let asked = crate::api::resolve_key(operation.spec.key_type, operation.spec.key_size);
         let public_key = PublicKey::from_spki(&request.public_key)
             .map_err(|why| why.to_string())
@@ -324,40 +305,6 @@ impl Service {
         Ok(Some(IssuedCertificateStatus { summary, pem: signed.pem().to_owned(), issued_at: now }))
     }
 
-    /// Answers *complete*.
-    ///
-    /// # Errors
-    /// [`Unavailable`] when the phone shall come again.
-    pub async fn complete(&self, proxy: &ObjectKey, request: CompleteRequest) -> Result<CompleteAnswer, Unavailable> {
-        let Some(ticket) = self.believed("complete", proxy, &request.ticket, request.session_id) else {
-            return Ok(CompleteAnswer::Refused { reason: Reason::InvalidCredentials });
-        };
-        let ticket = ticket.ticket().clone();
-        let proxy = self.proxy(proxy)?;
-        let Some(event) = completing(&proxy, &ticket, request.outcome) else {
-            return Ok(CompleteAnswer::Refused { reason: Reason::InvalidCredentials });
-        };
-        let key = ObjectKey::new(&ticket.namespace, &ticket.operation);
-        let lock = self.lock(&key);
-        let _one_at_a_time = lock.lock().await;
-        let next = |operation: &CertificateOperation| match stands_recorded(operation, &ticket, request.outcome) {
-            true => Next::Done,
-            false => Next::make(event.clone()),
-        };
-        match self.change(&key, &ticket.operation_uid, next).await? {
-            Changed::Recorded(operation) => {
-                tracing::info!(operation = %key, phase = ?operation.phase(), outcome = ?request.outcome, "recorded");
-                Ok(CompleteAnswer::Recorded)
-            }
-            Changed::NotPossible(NotPossible::Counted(_)) => Ok(CompleteAnswer::Recorded),
-            Changed::NotPossible(why) => {
-                tracing::info!(operation = %key, %why, "not recorded");
-                Ok(CompleteAnswer::Refused { reason: Reason::Superseded })
-            }
-            Changed::Gone => Ok(CompleteAnswer::Refused { reason: Reason::Superseded }),
-        }
-    }
-
     /// The ticket that came with a question, if it is ours, for this proxy, this session and this time.
     fn believed(&self, question: &str, proxy: &ObjectKey, sealed: &str, session_id: u32) -> Option<VerifiedTicket> {
         let of_proxy = (proxy.namespace.as_str(), proxy.name.as_str());
@@ -371,40 +318,9 @@ impl Service {
     }
 }
 
-/// Whether the record says already what the phone says: the answer to an earlier question was lost.
-fn stands_recorded(operation: &CertificateOperation, ticket: &Ticket, outcome: CompleteOutcome) -> bool {
-    let status = operation.status_or_default();
-    let stored = status.certificate.map(|c| c.summary.sha256_fingerprint);
-    outcome == CompleteOutcome::Stored && status.phase == Phase::Successful && stored == ticket.sha256_fingerprint
-}
-
 fn same_key_again(operation: &CertificateOperation, grant: &SigningGrant) -> Option<IssuedCertificateStatus> {
     let certificate = operation.status.as_ref().filter(|s| s.phase == Phase::InProgress)?.certificate.clone()?;
     (certificate.summary.public_key_sha256 == crate::pki::hex(&grant.public_key().sha256())).then_some(certificate)
-}
-
-/// The event that an outcome stands for; none when the ticket does not fit it.
-fn completing(proxy: &CertificateAuthorityProxy, ticket: &Ticket, outcome: CompleteOutcome) -> Option<Event> {
-    let (limit, session_id) = (proxy.spec.maximum_key_generation_attempts, ticket.session_id);
-    Some(match outcome {
-        CompleteOutcome::Stored => Event::Stored { sha256_fingerprint: ticket.sha256_fingerprint.clone()? },
-        CompleteOutcome::StoreRejected { reason } => Event::Rejected {
-            reason: Reason::StoreRejected,
-            message: format!("the phone did not store its certificate and gave reason {reason}"),
-            sha256_fingerprint: Some(ticket.sha256_fingerprint.clone()?),
-        },
-        CompleteOutcome::KeyGenerationFailed { .. } => {
-            Event::KeyGeneration { reason: Reason::KeyGenerationFailed, limit, session_id }
-        }
-        CompleteOutcome::KeyGenerationTimedOut => {
-            Event::KeyGeneration { reason: Reason::KeyGenerationTimeout, limit, session_id }
-        }
-        CompleteOutcome::Aborted => Event::Rejected {
-            reason: Reason::UserAborted,
-            message: "the phone's user stopped the operation; set a new revision to run again".into(),
-            sha256_fingerprint: ticket.sha256_fingerprint.clone(),
-        },
-    })
 }
 
 /// The names in LSCs and in CAPF's own certificates.

@@ -268,6 +268,11 @@ impl World {
     pub fn learn<K: Known>(&self, object: &K) {
         K::observe(self, Event::Apply(object.clone()));
     }
+
+    /// Forgets what a deletion of ours took away, unless something newer is known by that name.
+    pub fn forget<K: Known>(&self, object: &K) {
+        K::observe(self, Event::Delete(object.clone()));
+    }
 }
 
 impl Known for Phone {

@@ -11,9 +11,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::api::{
-    AuthenticationMode, CertificateEvidence, ExistingCertificate, MicSummary, OfferedLsc, OfferedMic, Reason, bounded,
-};
+use crate::api::{AuthenticationMode, CertificateEvidence, MicSummary, OfferedLsc, PhoneCertificate, Reason};
 use crate::pki::possession::{prove, signed_data, sudi_data};
 use crate::pki::trust::check_issuer;
 use crate::pki::{Anchors, CertificateFacts, NotProven, PastEnd, PublicKey, Signatures, Untrusted};
@@ -108,7 +106,7 @@ impl Measure<'_> {
             (AuthenticationMode::ByExistingCertificatePrecedenceToMIC, lsc, Some(mic)) => {
                 let verified = self.mic(offer, mic)?;
                 let lsc = lsc.as_ref().map(|lsc| noted(lsc, self.lsc(offer, lsc).is_ok()));
-                Ok(by(ExistingCertificate::MIC, lsc, Some(OfferedMic { summary: verified, verified: true })))
+                Ok(by(PhoneCertificate::MIC, lsc, Some(verified)))
             }
             (AuthenticationMode::ByExistingCertificatePrecedenceToMIC, _, None) if self.remembered.is_some() => {
                 refused(Reason::InvalidMIC, MIC_ABSENT)
@@ -121,11 +119,11 @@ impl Measure<'_> {
             ) => {
                 self.lsc(offer, lsc)?;
                 let mic = self.mic_beside(offer, mic.as_ref())?;
-                Ok(by(ExistingCertificate::LSC, Some(noted(lsc, true)), mic))
+                Ok(by(PhoneCertificate::LSC, Some(noted(lsc, true)), mic))
             }
             (AuthenticationMode::ByExistingCertificatePrecedenceToLSC, None, Some(mic)) => {
                 let verified = self.mic(offer, mic)?;
-                Ok(by(ExistingCertificate::MIC, None, Some(OfferedMic { summary: verified, verified: true })))
+                Ok(by(PhoneCertificate::MIC, None, Some(verified)))
             }
             (_, None, None) if self.remembered.is_some() => refused(Reason::InvalidMIC, MIC_ABSENT),
             (_, None, None) => refused(Reason::NoCertificate, "the phone offered neither an LSC nor a MIC"),
@@ -210,11 +208,11 @@ impl Measure<'_> {
             let message = signed_data(&offer.name_as_sent, &copy.certificate);
             prove(&key, &message, copy.signatures()).map_err(|why| invalid(&why))?;
         }
-        Ok(summary(&facts))
+        Ok(MicSummary { verified: true, ..MicSummary::of(&facts, self.now) })
     }
 
     /// The MIC beside an LSC that was found right.
-    fn mic_beside(&self, offer: &Offer, mic: Option<&Mic<'_>>) -> Checked<Option<OfferedMic>> {
+    fn mic_beside(&self, offer: &Offer, mic: Option<&Mic<'_>>) -> Checked<Option<MicSummary>> {
         let sudi = mic.and_then(|mic| mic.sudi);
         let facts = sudi.and_then(|sudi| CertificateFacts::from_der(&sudi.certificate).ok());
         match (self.remembered, mic, sudi, facts) {
@@ -223,15 +221,12 @@ impl Measure<'_> {
                 // It was verified when it was first seen; what is asked for is that the phone still has its key.
                 let invalid = |why: NotProven| NotLetIn::Refused(Reason::InvalidMIC, format!("MIC: {why}"));
                 self.fresh(offer, sudi).map_err(invalid)?;
-                Ok(Some(OfferedMic { summary: known.clone(), verified: true }))
+                Ok(Some(MicSummary { verified: true, ..MicSummary::of(&facts, self.now) }))
             }
-            (Some(_), Some(mic), ..) => {
-                let summary = self.mic(offer, mic)?;
-                Ok(Some(OfferedMic { summary, verified: true }))
-            }
+            (Some(_), Some(mic), ..) => self.mic(offer, mic).map(Some),
             (None, Some(mic), Some(_), Some(facts)) => {
                 let verified = self.mic(offer, mic).is_ok();
-                Ok(Some(OfferedMic { summary: summary(&facts), verified }))
+                Ok(Some(MicSummary { verified, ..MicSummary::of(&facts, self.now) }))
             }
             (None, ..) => Ok(None),
         }
@@ -271,19 +266,10 @@ impl Shown {
     }
 }
 
-fn by(used: ExistingCertificate, lsc: Option<OfferedLsc>, mic: Option<OfferedMic>) -> CertificateEvidence {
+fn by(used: PhoneCertificate, lsc: Option<OfferedLsc>, mic: Option<MicSummary>) -> CertificateEvidence {
     CertificateEvidence { used, lsc, mic }
 }
 
 fn noted(shown: &Shown, verified: bool) -> OfferedLsc {
     OfferedLsc { sha256_fingerprint: crate::pki::hex(&crate::pki::sha256(&shown.certificate)), verified }
-}
-
-fn summary(facts: &CertificateFacts) -> MicSummary {
-    MicSummary {
-        sha256_fingerprint: facts.sha256.clone(),
-        subject: bounded(facts.subject.clone(), 128),
-        issuer: bounded(facts.issuer.clone(), 128),
-        not_after: facts.not_after,
-    }
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
 use super::existing::{Measure, MicTrust, NotLetIn, Offer, Shown};
-use crate::api::{AuthenticationMode, ExistingCertificate, MicSummary, Reason};
+use crate::api::{AuthenticationMode, MicSummary, PhoneCertificate, Reason};
 use crate::phone::PhoneKey;
 use crate::pki::possession::{signed_data, sudi_data};
 use crate::pki::{
@@ -100,6 +100,7 @@ struct Bench {
     issuer: OwnIssuer,
     manufacturer: Manufacturer,
     live: Held,
+    fingerprint: String,
     superseded: Held,
     mic: Held,
 }
@@ -107,8 +108,10 @@ struct Bench {
 static BENCH: LazyLock<Bench> = LazyLock::new(|| {
     let (issuer, manufacturer) = (capf(), Manufacturer::new());
     let p256 = KeyKind::Ec(Curve::P256);
+    let live = lsc_of(&issuer, DEVICE, KeyKind::Ec(Curve::P384), now());
     Bench {
-        live: lsc_of(&issuer, DEVICE, KeyKind::Ec(Curve::P384), now()),
+        fingerprint: live.fingerprint(),
+        live,
         superseded: lsc_of(&issuer, DEVICE, p256, now()),
         mic: manufacturer.mic(&format!("CP-8841-{DEVICE}"), 2030),
         issuer,
@@ -121,7 +124,7 @@ fn anchors() -> MicTrust {
 }
 
 /// What is told: the certificate used, or the reason.
-fn told(measure: &Measure<'_>, offer: &Offer) -> Result<ExistingCertificate, Reason> {
+fn told(measure: &Measure<'_>, offer: &Offer) -> Result<PhoneCertificate, Reason> {
     match measure.judge(offer) {
         Ok(evidence) => Ok(evidence.used),
         Err(NotLetIn::Refused(reason, _)) => Err(reason),
@@ -129,12 +132,11 @@ fn told(measure: &Measure<'_>, offer: &Offer) -> Result<ExistingCertificate, Rea
     }
 }
 
-fn with_measure<T>(mode: AuthenticationMode, use_it: impl FnOnce(Measure<'_>) -> T) -> T {
-    let live = BENCH.live.fingerprint();
+fn with_measure<'a, T>(mode: AuthenticationMode, use_it: impl FnOnce(Measure<'a>) -> T) -> T {
     use_it(Measure {
         mode,
         device: DEVICE,
-        live: vec![&live],
+        live: vec![&BENCH.fingerprint],
         remembered: None,
         issuer: BENCH.issuer.certificate().der(),
         mic_trust: anchors(),
@@ -150,14 +152,12 @@ fn offer(lsc: Option<&Held>, mic: Option<&Held>) -> Offer {
 }
 
 fn remembered(mic: &Held) -> MicSummary {
-    let facts = CertificateFacts::from_der(&mic.0).unwrap();
-    let (subject, issuer, not_after) = (facts.subject, facts.issuer, facts.not_after);
-    MicSummary { sha256_fingerprint: facts.sha256, subject, issuer, not_after }
+    MicSummary { verified: true, ..MicSummary::of(&CertificateFacts::from_der(&mic.0).unwrap(), now()) }
 }
 
 #[test]
 fn every_cell_of_mode_and_what_the_phone_holds_has_its_ending() {
-    use ExistingCertificate::{LSC, MIC};
+    use PhoneCertificate::{LSC, MIC};
     use Reason::{IdentityMismatch, InvalidLSC, InvalidMIC, MICExpired, NoCertificate, Superseded};
     let Bench { issuer, manufacturer, live, superseded, mic } = &*BENCH;
     let p256 = KeyKind::Ec(Curve::P256);
@@ -166,7 +166,7 @@ fn every_cell_of_mode_and_what_the_phone_holds_has_its_ending() {
     let expired = manufacturer.mic(&format!("CP-7960G-{DEVICE}"), 2020);
     let others_mic = manufacturer.mic(&format!("CP-8841-{OTHER}"), 2030);
     let wrong_ca = Manufacturer::new().mic(&format!("CP-8841-{DEVICE}"), 2030);
-    type Cell = Result<ExistingCertificate, Reason>;
+    type Cell = Result<PhoneCertificate, Reason>;
     let table: [(&str, Option<&Held>, Option<&Held>, Cell, Cell); 14] = [
         ("no certificate", None, None, Err(NoCertificate), Err(NoCertificate)),
         ("LSC", Some(live), None, Ok(LSC), Ok(LSC)),
@@ -194,12 +194,10 @@ fn every_cell_of_mode_and_what_the_phone_holds_has_its_ending() {
 fn what_was_offered_what_was_verified_and_which_was_used_is_told() {
     let Bench { live, superseded, mic, .. } = &*BENCH;
     let evidence = with_measure(MIC_FIRST, |measure| measure.judge(&offer(Some(superseded), Some(mic))).unwrap());
-    assert_eq!(evidence.used, ExistingCertificate::MIC);
+    assert_eq!(evidence.used, PhoneCertificate::MIC);
     let lsc = evidence.lsc.unwrap();
     assert_eq!((lsc.sha256_fingerprint, lsc.verified), (superseded.fingerprint(), false));
-    let offered = evidence.mic.unwrap();
-    assert!(offered.verified);
-    assert_eq!(offered.summary, remembered(mic));
+    assert_eq!(evidence.mic.unwrap(), remembered(mic));
     let evidence = with_measure(LSC_FIRST, |mut measure| {
         measure.mic_trust = MicTrust::NotConfigured;
         measure.judge(&offer(Some(live), Some(mic))).unwrap()
@@ -214,7 +212,7 @@ fn the_lsc_that_is_on_record_but_not_answered_for_counts_beside_the_live_one() {
     with_measure(LSC_FIRST, |mut measure| {
         measure.live.push(&unconfirmed);
         for held in [live, superseded] {
-            assert_eq!(told(&measure, &offer(Some(held), None)), Ok(ExistingCertificate::LSC));
+            assert_eq!(told(&measure, &offer(Some(held), None)), Ok(PhoneCertificate::LSC));
         }
         measure.live.clear();
         let (verdict, offer) = (Err(Reason::InvalidLSC), offer(Some(live), None));
@@ -231,8 +229,8 @@ fn a_short_or_old_lsc_authenticates_nobody() {
         (&BENCH.live, old, "is valid from"),
         (&BENCH.live, now() + jiff::SignedDuration::from_hours(9000), "is valid from"),
     ] {
+        let fingerprint = held.fingerprint();
         with_measure(LSC_FIRST, |mut measure| {
-            let fingerprint = held.fingerprint();
             measure.live = vec![&fingerprint];
             measure.now = time;
             let refused = measure.judge(&offer(Some(held), Some(&BENCH.mic)));

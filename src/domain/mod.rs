@@ -2,6 +2,7 @@
 
 pub mod budget;
 pub mod existing;
+pub mod history;
 pub mod phone;
 pub mod phone_status;
 pub mod proxy;
@@ -11,10 +12,13 @@ mod resolve;
 pub mod retry;
 pub mod string;
 pub mod ticket;
+pub mod trace;
 pub mod transition;
 
 #[cfg(test)]
 mod existing_tests;
+#[cfg(test)]
+mod operation_tests;
 #[cfg(test)]
 mod phone_tests;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::phone::string_secret;
+use super::resolve::deletable;
 use crate::api::{AuthenticationMode, CertificateAuthorityProxy, CertificateOperation, Phase, Phone, Reason};
 
 /// Evidence that came with the device name, as far as decisions need to know.
@@ -51,6 +52,10 @@ pub fn open(
     };
     if let Some(deadline) = operation.completes_by().filter(|deadline| *deadline <= now) {
         return Verdict::Refused(Reason::Expired, format!("had to be completed by {deadline}"));
+    }
+    // The phone's security mode may have been raised since the deletion was armed.
+    if let Err((reason, message)) = deletable(operation.spec.certificate_operation, phone) {
+        return Verdict::Refused(reason, message);
     }
     match (operation.spec.authentication_mode, evidence) {
         (AuthenticationMode::ByNullString, _) if !proxy.spec.permit_null_string => Verdict::Refused(

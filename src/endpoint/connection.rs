@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Limits;
+use super::keepalive::{self, LAST_LOOK};
 use super::sessions::{OpenId, Shared};
 use super::tls::PhoneStream;
 use super::translate::Dealings;
@@ -40,6 +41,9 @@ pub(super) async fn attend<A: Authority>(tcp: TcpStream, id: OpenId, shared: Arc
     // Without it each frame waits 40 ms for the acknowledgement of the last (observed).
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set");
+    }
+    if let Err(error) = keepalive::watch(&tcp) {
+        tracing::debug!(%error, "TCP keepalive could not be set");
     }
     let handshake = timeout(limits.handshake, service.acceptor.accept(tcp)).await;
     drop(service);
@@ -126,6 +130,10 @@ impl<A: Authority> Connection<A> {
                     };
                     awaited = Some((turn, due));
                     match timeout_at(due, self.hear()).await {
+                        Err(_) if turn == PhoneTurn::Key => match self.is_gone(session.waiting_for()).await {
+                            Some(end) => return (end, session),
+                            None => session.on_deadline(),
+                        },
                         Err(_) => session.on_deadline(),
                         Ok(Ok(Heard::Frames(frames, error))) => feed(session, frames, error),
                         Ok(Ok(Heard::End)) => {
@@ -139,6 +147,19 @@ impl<A: Authority> Connection<A> {
                 }
                 (waiting, None) => return (End::Idle(waiting), session),
             };
+        }
+    }
+
+    /// A last look at a phone whose time for its key is over: one that is gone has not failed to make a key. What a phone that is
+    /// there says now comes too late.
+    async fn is_gone(&mut self, waiting: Waiting) -> Option<End> {
+        if let Err(error) = keepalive::look_closely(self.stream.socket()) {
+            tracing::debug!(%error, "TCP keepalive could not be set");
+        }
+        match timeout(LAST_LOOK, self.hear()).await {
+            Ok(Ok(Heard::End)) => Some(End::HungUp(waiting, self.decoder.finish().err())),
+            Ok(Err(error)) => Some(End::Broken(waiting, error)),
+            Ok(Ok(Heard::Frames(..))) | Err(_) => None,
         }
     }
 

@@ -5,6 +5,7 @@
 //! | `args` | the command line |
 //! | `tls` | TLS as phones get it, and the seam for another |
 //! | `connection` | one phone's connection from handshake to close: drives [`wire::ServerSession`](crate::wire::ServerSession) |
+//! | `keepalive` | whether a silent phone is slow or gone |
 //! | `sessions` | the accept loop: session ids, the limit, the drain |
 //! | `translate` | the words of the wire and of the authority |
 //! | `reload` | follows the bundle |
@@ -14,6 +15,7 @@
 
 mod args;
 mod connection;
+mod keepalive;
 pub mod reload;
 mod sessions;
 pub mod tls;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::api::PhoneCertificate;
 use crate::authority::proof::{CertificateProof, HashedSignature, Octets, SudiProof};
 use crate::authority::questions::{
     Authority, CompleteAnswer, CompleteOutcome, CompleteRequest, Digits, IssueAnswer, IssueRequest, OpenAnswer,
@@ -9,7 +10,7 @@ use crate::authority::questions::{
 };
 use crate::pki::{Curve, KeyKind};
 use crate::wire::{
-    Answer, CertificateEvidence, Evidence, KeyRequest, Opening, Outcome, Question, SessionId, Signature,
+    Answer, CertType, CertificateEvidence, Evidence, KeyRequest, Opening, Outcome, Question, SessionId, Signature,
 };
 
 /// What one session and the authority have agreed on so far.
@@ -48,17 +49,12 @@ impl Dealings {
                 let asked = authority.issue(request).await;
                 asked.map(|answer| self.issued(answer))
             }
-            Question::Complete(outcome) => match complete_outcome(&outcome) {
-                Some(outcome) => {
-                    let request = CompleteRequest { ticket: self.ticket.to_string(), session_id: session.0, outcome };
-                    let asked = authority.complete(request).await;
-                    asked.map(|answer| self.completed(answer))
-                }
-                None => Err(Unavailable(format!(
-                    "there is no word for the outcome {:?}; report this fault",
-                    outcome.kind()
-                ))),
-            },
+            Question::Complete(outcome) => {
+                let outcome = complete_outcome(outcome);
+                let request = CompleteRequest { ticket: self.ticket.to_string(), session_id: session.0, outcome };
+                let asked = authority.complete(request).await;
+                asked.map(|answer| self.completed(answer))
+            }
         };
         outcome.unwrap_or_else(|Unavailable(cause)| {
             self.note = Some(cause.into());
@@ -74,6 +70,14 @@ impl Dealings {
                 self.key_time = Duration::from_secs(key_generation_seconds.into());
                 let key = key_request(key);
                 Answer::Install { key }
+            }
+            OpenAnswer::Delete { ticket } => {
+                self.ticket = ticket.into();
+                Answer::Delete
+            }
+            OpenAnswer::Fetch { ticket, certificate } => {
+                self.ticket = ticket.into();
+                Answer::Fetch { certificate: cert_type(certificate) }
             }
             OpenAnswer::NothingScheduled => Answer::NothingScheduled,
             OpenAnswer::UnknownDevice => Answer::UnknownDevice,
@@ -95,6 +99,7 @@ impl Dealings {
     fn completed(&mut self, answer: CompleteAnswer) -> Answer {
         match answer {
             CompleteAnswer::Recorded => Answer::Recorded,
+            CompleteAnswer::Fetch { certificate } => Answer::Fetch { certificate: cert_type(certificate) },
             // Nothing is on record, so nothing is told: the phone comes again and hears how things stand by then.
             CompleteAnswer::Refused { reason } => {
                 self.note = Some(reason.as_str().into());
@@ -151,21 +156,37 @@ fn key_request(key: KeyKind) -> KeyRequest {
     }
 }
 
-/// None for outcomes of operations that no answer to *open* starts yet.
-fn complete_outcome(outcome: &Outcome) -> Option<CompleteOutcome> {
-    Some(match outcome {
+fn cert_type(certificate: PhoneCertificate) -> CertType {
+    match certificate {
+        PhoneCertificate::LSC => CertType::LSC,
+        PhoneCertificate::MIC => CertType::MIC,
+    }
+}
+
+/// What a phone was asked for: only these two ever are.
+fn asked_for(asked: CertType) -> PhoneCertificate {
+    if asked == CertType::MIC { PhoneCertificate::MIC } else { PhoneCertificate::LSC }
+}
+
+fn complete_outcome(outcome: Outcome) -> CompleteOutcome {
+    match outcome {
         Outcome::Stored => CompleteOutcome::Stored,
         Outcome::StoreRejected { reason } => CompleteOutcome::StoreRejected { reason: reason.0 },
         Outcome::KeyGenerationFailed { reason } => CompleteOutcome::KeyGenerationFailed { reason: reason.0 },
         Outcome::KeyGenerationTimedOut => CompleteOutcome::KeyGenerationTimedOut,
         Outcome::Aborted => CompleteOutcome::Aborted,
-        Outcome::Deleted
-        | Outcome::NothingToDelete
-        | Outcome::DeleteRejected { .. }
-        | Outcome::Fetched { .. }
-        | Outcome::NothingFetched { .. }
-        | Outcome::FetchRejected { .. } => return None,
-    })
+        Outcome::Deleted => CompleteOutcome::Deleted,
+        Outcome::NothingToDelete => CompleteOutcome::NothingToDelete,
+        Outcome::DeleteRejected { reason } => CompleteOutcome::DeleteRejected { reason: reason.0 },
+        // What the phone calls it is not passed on: it is judged by what it is.
+        Outcome::Fetched { asked, cert_type: _, certificate_der } => {
+            CompleteOutcome::Fetched { asked: asked_for(asked), certificate: certificate_der.into_vec() }
+        }
+        Outcome::NothingFetched { asked } => CompleteOutcome::NothingFetched { asked: asked_for(asked) },
+        Outcome::FetchRejected { asked, reason } => {
+            CompleteOutcome::FetchRejected { asked: asked_for(asked), reason: reason.0 }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::super::questions::{OpenAnswer, OpenRequest, Unavailable};
 use super::{Grounds, Service};
-use crate::api::{CertificateAuthorityProxy, ExistingCertificate, Reason};
+use crate::api::{CertificateAuthorityProxy, Reason};
 use crate::domain::existing::{Measure, MicTrust, NotLetIn, Offer};
 use crate::domain::question::Verdict;
 
@@ -31,7 +31,7 @@ impl Service {
         // Others wrote meanwhile, perhaps.
         let found = self.look(proxy, request);
         let (Verdict::CheckCertificates, Some(armed)) = (&found.verdict, found.armed.as_deref()) else {
-            return Ok(self.without_check(proxy, &found, request));
+            return self.without_check(proxy, &found, request).await;
         };
         let status = found.view.phone.as_ref().and_then(|phone| phone.status.as_ref());
         let stored = status.and_then(|status| status.lsc.as_ref());
@@ -40,7 +40,7 @@ impl Service {
             mode: armed.spec.authentication_mode,
             device,
             live: stored.into_iter().chain(on_record).map(|lsc| lsc.sha256_fingerprint.as_str()).collect(),
-            remembered: status.and_then(|status| status.mic.as_ref()),
+            remembered: status.and_then(|status| status.mic.as_ref()).filter(|mic| mic.verified),
             issuer: issuer.certificate().der(),
             mic_trust,
             past_end: proxy.spec.past_end(),
@@ -48,12 +48,9 @@ impl Service {
         };
         match measure.judge(&offer) {
             Ok(evidence) => {
-                let authenticated_by = match evidence.used {
-                    ExistingCertificate::LSC => "LSC",
-                    ExistingCertificate::MIC => "MIC",
-                };
+                let authenticated_by = evidence.used.to_string();
                 let grounds = Grounds { certificates: Some(evidence), ..Grounds::of(authenticated_by) };
-                Ok(self.admit(proxy, armed, request, grounds))
+                self.admit(proxy, armed, request, grounds).await
             }
             Err(NotLetIn::Refused(reason, why)) => {
                 tracing::info!(%device, %reason, why, "not let in");
