@@ -220,10 +220,10 @@ pub struct LscSummary {
 #[schemars(transform = super::fields::absent_not_null)]
 pub struct MicSummary {
     /// Distinguished name of the subject; its common name is `CP-`, the model, `-` and the device name.
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 128))]
     pub subject: String,
     /// Distinguished name of the issuer.
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 128))]
     pub issuer: String,
     /// Serial number in lower-case hexadecimal.
     #[schemars(length(max = 48))]
@@ -244,8 +244,8 @@ impl MicSummary {
     #[must_use]
     pub fn of(facts: &CertificateFacts, seen_at: Timestamp) -> Self {
         Self {
-            subject: super::bounded(facts.subject.clone(), 256),
-            issuer: super::bounded(facts.issuer.clone(), 256),
+            subject: super::bounded(facts.subject.clone(), 128),
+            issuer: super::bounded(facts.issuer.clone(), 128),
             serial_number: super::bounded(facts.serial.clone(), 48),
             sha256_fingerprint: facts.sha256.clone(),
             not_after: facts.not_after,
