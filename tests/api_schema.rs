@@ -191,6 +191,11 @@ fn the_fattest_operation_that_is_ever_written_takes_8_kib() {
     };
     status(&mut operation, &["traces", "mic", "begunAt"]);
     status(&mut traced, &["certificate", "supersededSerialNumbers"]);
+    // Both certificates together have 3,328 characters, and an operation that has come so far ends with a reason's meaning.
+    traced["status"]["traces"][1]["certificate"]["pem"] = json!("x".repeat(3_328 - 2_304));
+    for message in ["/status/message", "/status/conditions/1/message"] {
+        *traced.pointer_mut(message).expect("a message") = json!("x".repeat(160));
+    }
     // An RSA-4096 LSC signed with RSA-4096, all names of subject and issuer at their 64 letters, has 2,849 octets. The bound
     // of the field leaves room for letters of several octets.
     operation["status"]["certificate"]["pem"] = json!("x".repeat(2_860));

@@ -1,7 +1,5 @@
 //! A phone by hand: it says one thing at a time, so that a test can change the world between two of them.
 
-use std::time::Duration;
-
 use capf::phone::{PhoneKey, tls_config};
 use capf::wire::{
     AuthRes, ClaimedName, Evidence, Frame, FrameDecoder, KeyGenerateRes, Message, Reason, SessionId, Side, Version,
@@ -12,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::client::TlsStream;
 
-use crate::product::Product;
+use crate::product::{PATIENCE, Product};
 
 /// A session of such a phone, By Null String.
 pub struct Scripted {
@@ -77,7 +75,7 @@ impl Scripted {
             if frame.is_some() {
                 return frame;
             }
-            match timeout(Duration::from_secs(60), self.stream.read(&mut piece)).await.expect("an answer in a minute") {
+            match timeout(PATIENCE * 2, self.stream.read(&mut piece)).await.expect("an answer in two minutes") {
                 Ok(0) | Err(_) => return None,
                 Ok(length) => self.input.extend_from_slice(&piece[..length]),
             }
