@@ -220,10 +220,10 @@ pub struct LscSummary {
 #[schemars(transform = super::fields::absent_not_null)]
 pub struct MicSummary {
     /// Distinguished name of the subject; its common name is `CP-`, the model, `-` and the device name.
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 128))]
     pub subject: String,
     /// Distinguished name of the issuer.
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 128))]
     pub issuer: String,
     /// Serial number in lower-case hexadecimal.
     #[schemars(length(max = 48))]
@@ -247,8 +247,8 @@ impl MicSummary {
     #[must_use]
     pub fn of(facts: &CertificateFacts, seen_at: Timestamp) -> Self {
         Self {
-            subject: super::bounded(facts.subject.clone(), 256),
-            issuer: super::bounded(facts.issuer.clone(), 256),
+            subject: super::bounded(facts.subject.clone(), 128),
+            issuer: super::bounded(facts.issuer.clone(), 128),
             serial_number: super::bounded(facts.serial.clone(), 48),
             sha256_fingerprint: facts.sha256.clone(),
             not_after: facts.not_after,
@@ -306,7 +306,7 @@ pub struct CertificateTrace {
     pub verdict: Option<TraceVerdict>,
     /// What a person should know besides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 96))]
     pub note: Option<String>,
     /// What the certificate says of itself; absent when there is none, or none that can be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -322,10 +322,10 @@ pub struct CertificateTrace {
 #[schemars(transform = super::fields::absent_not_null)]
 pub struct TracedCertificate {
     /// Distinguished name of the subject.
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 128))]
     pub subject: String,
     /// Distinguished name of the issuer.
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 128))]
     pub issuer: String,
     /// Serial number in lower-case hexadecimal.
     #[schemars(length(max = 48))]
@@ -343,7 +343,7 @@ pub struct TracedCertificate {
     /// SHA-256 of the certificate (DER) in lower-case hexadecimal.
     #[schemars(length(max = 64))]
     pub sha256_fingerprint: String,
-    /// The certificate itself, PEM; left out when it is longer than 2304 characters, or was shown before in this operation.
+    /// The certificate itself, PEM; left out when it is longer than 2304 characters, or 3328 with the one before it, or was shown before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2304))]
     pub pem: Option<String>,

@@ -207,10 +207,10 @@ pub struct PhoneStatus {
     /// later: a MIC does not go. One that is verified must be shown ever after By Existing Certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mic: Option<MicSummary>,
-    /// Keyed digests of given strings that this phone's finished operations used up, oldest first: they are refused ever after,
-    /// also when the operations are pruned. At most the newest 16.
+    /// The first 16 digits of the keyed digests of given strings that this phone's finished operations used up, oldest first:
+    /// they are refused also when the operations are pruned. At most the newest 8.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), inner(length(max = 64)))]
+    #[schemars(length(max = 8), inner(length(max = 16)))]
     pub spent_strings: Vec<String>,
     /// `Ready`, `Succeeded`, `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

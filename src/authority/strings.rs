@@ -80,9 +80,10 @@ pub(crate) async fn read_string(store: &Store, key: &ObjectKey) -> Result<Authen
 /// Whether a given string was used up by another operation of the phone, one that is pruned by now included.
 pub(crate) fn is_spent(digest: &str, view: &PhoneView, except: Option<&str>) -> bool {
     let others = view.operations.iter().filter(|o| except.is_none() || o.metadata.uid.as_deref() != except);
-    let of_operations = others.filter_map(|o| o.status.as_ref()?.spent_string.as_deref());
-    let remembered = view.phone.iter().filter_map(|p| p.status.as_ref()).flat_map(|s| &s.spent_strings);
-    of_operations.chain(remembered.map(String::as_str)).any(|spent| spent == digest)
+    let mut of_operations = others.filter_map(|o| o.status.as_ref()?.spent_string.as_deref());
+    let mut remembered = view.phone.iter().filter_map(|p| p.status.as_ref()).flat_map(|s| &s.spent_strings);
+    of_operations.any(|spent| spent == digest)
+        || remembered.any(|begins| !begins.is_empty() && digest.starts_with(begins))
 }
 
 impl Strings {

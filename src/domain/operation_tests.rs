@@ -309,7 +309,7 @@ fn a_string_is_remembered_when_its_operation_is_pruned() {
     }
     assert_eq!(settled, 19);
     let remembered = &cluster.status().spent_strings;
-    assert_eq!((remembered.len(), remembered[0].as_str(), remembered[15].as_str()), (16, "digest-04", "digest-19"));
+    assert_eq!((remembered.len(), remembered[0].as_str(), remembered[7].as_str()), (8, "digest-12", "digest-19"));
 }
 
 #[test]
@@ -325,8 +325,8 @@ fn more_used_up_strings_than_are_remembered_do_not_make_the_status_go_round() {
     }
     cluster.settle();
     assert_eq!(cluster.settle(), []);
-    assert_eq!(cluster.status().spent_strings.len(), 16);
-    assert_eq!(cluster.status().spent_strings[15], "digest-19");
+    assert_eq!(cluster.status().spent_strings.len(), 8);
+    assert_eq!(cluster.status().spent_strings[7], "digest-19");
 }
 
 /// Owned by the phone, as the controller makes them.

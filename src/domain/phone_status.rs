@@ -12,7 +12,9 @@ use crate::api::{
 };
 
 /// Digests of used-up strings that a phone remembers besides those of its operations.
-const SPENT_KEPT: usize = 16;
+const SPENT_KEPT: usize = 8;
+/// Digits of a digest that are remembered: 64 bits, for what is compared is a keyed digest and chance is all there is to fear.
+const SPENT_DIGITS: usize = 16;
 
 /// The status that the record calls for, with the operation that the status names by now and the one that it is to name. `accepted` are the settings as written, when they have been acted on.
 pub(super) fn roll_up(
@@ -77,7 +79,7 @@ fn take_certificates(next: &mut PhoneStatus, over: &CertificateOperation) {
     }
 }
 
-/// The digests of used-up strings, so that they outlive their operations. Of operations that are over only: before, the
+/// What is kept of the digests of used-up strings, so that they outlive their operations. Of operations that are over only: before, the
 /// operation itself remembers, and a status is not written in the middle of a session.
 fn spent_strings(mut known: Vec<String>, operations: &[Arc<CertificateOperation>]) -> Vec<String> {
     let over = operations.iter().filter(|o| o.phase().is_terminal()).filter_map(|o| o.status.as_ref());
@@ -85,8 +87,9 @@ fn spent_strings(mut known: Vec<String>, operations: &[Arc<CertificateOperation>
     // In one order whatever was known before: the list must not go round and round.
     spent.sort();
     for (_, digest) in spent {
-        known.retain(|k| k != digest);
-        known.push(digest.clone());
+        let digest: String = digest.chars().take(SPENT_DIGITS).collect();
+        known.retain(|k| *k != digest);
+        known.push(digest);
     }
     known.drain(..known.len().saturating_sub(SPENT_KEPT));
     known

@@ -11,8 +11,10 @@ use crate::api::{
 };
 use crate::pki::CertificateFacts;
 
-/// Longest PEM text that is kept, in characters: a certificate of 1.7 KiB. Two of them leave an operation below 8 KiB.
-pub const MAX_PEM: usize = 2304;
+/// Longest PEM text that is kept, in characters: a certificate of 1.7 KiB.
+const MAX_PEM: usize = 2304;
+/// The same of both certificates together, so that an operation stays below 8 KiB.
+const MAX_PEMS: usize = 3328;
 
 /// What a phone answered to FETCH_CERT_REQ.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +66,7 @@ pub fn trace(
         Ok(facts) => facts,
         Err(why) => {
             trace.verdict = Some(TraceVerdict::Other);
-            trace.note = Some(bounded(format!("{} octets came: {why}", der.len()), 256));
+            trace.note = Some(bounded(format!("{} octets came: {why}", der.len()), 96));
             return (trace, None);
         }
     };
@@ -74,20 +76,20 @@ pub fn trace(
     trace.kind = kind;
     trace.verdict = if expired { Some(TraceVerdict::Expired) } else { compared };
     trace.note = note(asked, kind, compared.filter(|_| expired), &facts);
-    let earlier = |sha256: &str| {
-        let mut earlier = record.traced.iter().filter(|t| t.asked != asked).filter_map(|t| t.certificate.as_ref());
-        earlier.any(|c| c.sha256_fingerprint == sha256)
-    };
+    let earlier: Vec<_> =
+        record.traced.iter().filter(|t| t.asked != asked).filter_map(|t| t.certificate.as_ref()).collect();
+    let space = MAX_PEMS - earlier.iter().filter_map(|c| c.pem.as_ref()).map(String::len).sum::<usize>().min(MAX_PEMS);
+    let shown_before = earlier.iter().any(|c| c.sha256_fingerprint == facts.sha256);
     let pem = crate::pki::certificate::to_pem(der).ok();
     trace.certificate = Some(TracedCertificate {
-        subject: bounded(facts.subject.clone(), 256),
-        issuer: bounded(facts.issuer.clone(), 256),
+        subject: bounded(facts.subject.clone(), 128),
+        issuer: bounded(facts.issuer.clone(), 128),
         serial_number: bounded(facts.serial.clone(), 48),
         not_before: facts.not_before,
         not_after: facts.not_after,
         key: facts.key_kind.map(String::from),
         sha256_fingerprint: facts.sha256.clone(),
-        pem: pem.filter(|pem| pem.len() <= MAX_PEM && !earlier(&facts.sha256)),
+        pem: pem.filter(|pem| pem.len() <= MAX_PEM.min(space) && !shown_before),
     });
     let mic = (kind == Some(PhoneCertificate::MIC)).then(|| MicSummary::of(&facts, now));
     (trace, mic)
@@ -151,7 +153,7 @@ fn note(
     };
     let besides = beside_expired.map(|verdict| format!("but for its dates: {verdict:?}"));
     let parts: Vec<_> = [other_than_asked, besides].into_iter().flatten().collect();
-    (!parts.is_empty()).then(|| bounded(parts.join("; "), 256))
+    (!parts.is_empty()).then(|| bounded(parts.join("; "), 96))
 }
 
 /// Whether the phone answered at all: with a certificate, with something else, or that it holds none.
