@@ -7,8 +7,8 @@ use super::phone_tests::Cluster;
 use super::testing::{at, issued, operation};
 use super::transition::{Event, NotPossible, advance};
 use crate::api::{
-    AuthenticationMode, CertificateOperation, CertificateOperationKind, CertificateTrace, ConditionType, LscState,
-    MicSummary, Phase, PhoneCertificate, Reason, RequestedBy, TraceVerdict,
+    AuthenticationMode, CertificateEvidence, CertificateOperation, CertificateOperationKind, CertificateTrace,
+    ConditionType, LscState, MicSummary, Phase, PhoneCertificate, Reason, RequestedBy, TraceVerdict,
 };
 
 fn asks_for(operation: &str) -> Value {
@@ -338,5 +338,34 @@ fn own(operations: &mut [CertificateOperation]) {
             ..Default::default()
         };
         operation.metadata.owner_references = Some(vec![owner]);
+    }
+}
+
+#[test]
+fn a_mic_that_proved_its_phone_is_remembered_and_gives_way_to_no_other_that_was_only_shown() {
+    for verified in [false, true] {
+        let mut cluster = Cluster::with(asks_for("InstallUpgrade"));
+        cluster.settle();
+        let name = cluster.status().operation.clone().unwrap().name;
+        let proof = MicSummary { sha256_fingerprint: "f2".into(), verified, ..mic() };
+        let evidence = CertificateEvidence { used: PhoneCertificate::LSC, lsc: None, mic: Some(proof.clone()) };
+        let issue = Event::Issued {
+            certificate: issued("aa", at(1)),
+            authenticated_by: "LSC".into(),
+            evidence: Some(evidence),
+            spent_string: None,
+        };
+        cluster.happen(&name, issue);
+        cluster.happen(&name, Event::Stored { sha256_fingerprint: "aa".into() });
+        cluster.settle();
+        assert_eq!(cluster.status().mic, verified.then(|| proof.clone()), "one that was not verified may be anything");
+        cluster.edit(asks_for("Troubleshoot"));
+        cluster.settle();
+        let name = cluster.status().operation.clone().unwrap().name;
+        cluster.happen(&name, fetched(PhoneCertificate::LSC, Some(TraceVerdict::Same), false));
+        cluster.happen(&name, fetched(PhoneCertificate::MIC, Some(TraceVerdict::Other), true));
+        cluster.settle();
+        let remembered = if verified { proof } else { mic() };
+        assert_eq!(cluster.status().mic, Some(remembered));
     }
 }

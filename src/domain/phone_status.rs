@@ -53,8 +53,8 @@ fn take_certificates(next: &mut PhoneStatus, over: &CertificateOperation) {
     let Some(status) = &over.status else { return };
     // A MIC that was shown is known, however the operation ended. One that proved the phone gives way to another such only:
     // it must be shown ever after, and what is shown without a proof may be anything.
-    let offered = status.evidence.as_ref().and_then(|evidence| evidence.mic.as_ref());
-    for shown in [offered, status.mic.as_ref()].into_iter().flatten() {
+    let proof = status.evidence.as_ref().and_then(|evidence| evidence.mic.as_ref()).filter(|mic| mic.verified);
+    for shown in [proof, status.mic.as_ref()].into_iter().flatten() {
         if shown.verified || !next.mic.as_ref().is_some_and(|known| known.verified) {
             next.mic = Some(shown.clone());
         }

@@ -182,6 +182,15 @@ mod tests {
     }
 
     #[test]
+    fn certificates_prove_something_only_where_they_are_kept() {
+        let base = "--server host --device-name SEP001122334455 --certificate";
+        assert!(parse(base).is_err());
+        assert!(parse(&format!("{base} --state dir")).unwrap().certificate);
+        assert!(parse(&format!("{base} --state dir --null-string")).is_err());
+        assert!(parse("--server host --count 5 --state dir --certificate").is_err());
+    }
+
+    #[test]
     fn the_digits_cannot_be_given_on_the_command_line() {
         let base = "--server host --device-name SEP001122334455";
         assert!(parse(&format!("{base} --authentication-string 12345")).is_err());
