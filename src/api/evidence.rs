@@ -3,7 +3,7 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{MicSummary, PhoneCertificate};
+use super::PhoneCertificate;
 
 /// The certificates a phone offered when it was let in, which of them were verified, and which was used.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
@@ -14,20 +14,20 @@ pub struct CertificateEvidence {
     pub used: PhoneCertificate,
     /// The LSC it offered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lsc: Option<OfferedLsc>,
-    /// The MIC it offered.
+    pub lsc: Option<OfferedCertificate>,
+    /// The MIC it offered. What one that was verified says of itself stands in `mic` of the status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mic: Option<MicSummary>,
+    pub mic: Option<OfferedCertificate>,
 }
 
-/// An LSC that a phone offered.
+/// A certificate that a phone offered.
 #[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = super::fields::absent_not_null)]
-pub struct OfferedLsc {
+pub struct OfferedCertificate {
     /// SHA-256 of the certificate (DER) in lower-case hexadecimal.
     #[schemars(length(max = 64))]
     pub sha256_fingerprint: String,
-    /// Whether it was found to be the phone's live one and its signatures right.
+    /// Whether it passed all checks, its signatures included.
     pub verified: bool,
 }

@@ -256,6 +256,17 @@ impl MicSummary {
             verified: false,
         }
     }
+
+    /// Which is to be remembered when the phone shows this one: one that proved the phone gives way to another such only,
+    /// because what is shown without a proof may be anything.
+    #[must_use]
+    pub fn remembered_over(self, known: Option<Self>) -> Self {
+        match known.filter(|known| known.verified && !self.verified) {
+            Some(known) if known.sha256_fingerprint == self.sha256_fingerprint => Self { verified: true, ..self },
+            Some(known) => known,
+            None => self,
+        }
+    }
 }
 
 /// A certificate that a phone holds.

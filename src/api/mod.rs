@@ -17,7 +17,7 @@ mod reason;
 
 pub(crate) use conditions::bounded;
 pub use conditions::{Condition, ConditionStatus, ConditionType, Conditions};
-pub use evidence::{CertificateEvidence, OfferedLsc};
+pub use evidence::{CertificateEvidence, OfferedCertificate};
 pub use fields::{
     AuthenticationMode, AuthenticationStringSource, CertificateOperationKind, CertificateTrace, KeyType, LscSummary,
     MicSummary, Name, ObjectReference, PhoneCertificate, RequestedBy, ResolveKeyError, TraceVerdict, TracedCertificate,

@@ -157,7 +157,7 @@ pub struct CertificateOperationStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2))]
     pub traces: Vec<CertificateTrace>,
-    /// The MIC that the phone showed in this operation.
+    /// The MIC that the phone showed in this operation, or proved itself with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mic: Option<MicSummary>,
     /// Serial numbers, oldest first, of certificates issued here earlier and replaced because the phone came

@@ -19,11 +19,12 @@ use super::issuers::Issuers;
 use super::questions::{IssueAnswer, IssueRequest, OpenAnswer, OpenRequest, Unavailable};
 use super::strings::{StringCheck, Strings};
 use crate::api::{
-    CertificateAuthorityProxy, CertificateEvidence, CertificateOperation, CertificateOperationKind,
-    IssuedCertificateStatus, LscSummary, Phase, Reason,
+    CertificateAuthorityProxy, CertificateOperation, CertificateOperationKind, IssuedCertificateStatus, LscSummary,
+    Phase, Reason,
 };
 use crate::controller::store::Store;
 use crate::controller::world::{ObjectKey, PhoneView, World};
+use crate::domain::existing::Proven;
 use crate::domain::question::{self, Verdict};
 use crate::domain::ticket::{SigningGrant, Ticket, VerifiedTicket};
 use crate::domain::transition::{Event, NotPossible};
@@ -58,7 +59,7 @@ struct Grounds {
     /// In a word, for people.
     authenticated_by: String,
     /// The certificates it offered.
-    certificates: Option<CertificateEvidence>,
+    certificates: Option<Proven>,
     /// Keyed digest of the given string that it entered.
     spent_string: Option<String>,
 }

@@ -10,8 +10,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
-use crate::api::{AuthenticationMode, CertificateEvidence, MicSummary, OfferedLsc, PhoneCertificate, Reason};
+use crate::api::{AuthenticationMode, CertificateEvidence, MicSummary, OfferedCertificate, PhoneCertificate, Reason};
 use crate::pki::possession::{prove, signed_data, sudi_data};
 use crate::pki::trust::check_issuer;
 use crate::pki::{Anchors, CertificateFacts, NotProven, PastEnd, PublicKey, Signatures, Untrusted};
@@ -80,6 +81,17 @@ pub struct Measure<'a> {
     pub now: Timestamp,
 }
 
+/// What a phone was let in by. Goes with the ticket.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Proven {
+    /// What it offered, what was verified, which was used.
+    pub evidence: CertificateEvidence,
+    /// Its MIC, if that was verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mic: Option<MicSummary>,
+}
+
 /// Why a phone is not let in.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum NotLetIn {
@@ -100,7 +112,7 @@ impl Measure<'_> {
     ///
     /// # Errors
     /// [`NotLetIn`], with the reason of the first check that fails.
-    pub fn judge(&self, offer: &Offer) -> Checked<CertificateEvidence> {
+    pub fn judge(&self, offer: &Offer) -> Checked<Proven> {
         let offered = self.sort(offer);
         match (self.mode, &offered.lsc, &offered.mic) {
             (AuthenticationMode::ByExistingCertificatePrecedenceToMIC, lsc, Some(mic)) => {
@@ -266,10 +278,13 @@ impl Shown {
     }
 }
 
-fn by(used: PhoneCertificate, lsc: Option<OfferedLsc>, mic: Option<MicSummary>) -> CertificateEvidence {
-    CertificateEvidence { used, lsc, mic }
+fn by(used: PhoneCertificate, lsc: Option<OfferedCertificate>, mic: Option<MicSummary>) -> Proven {
+    let offered = mic
+        .as_ref()
+        .map(|mic| OfferedCertificate { sha256_fingerprint: mic.sha256_fingerprint.clone(), verified: mic.verified });
+    Proven { evidence: CertificateEvidence { used, lsc, mic: offered }, mic: mic.filter(|mic| mic.verified) }
 }
 
-fn noted(shown: &Shown, verified: bool) -> OfferedLsc {
-    OfferedLsc { sha256_fingerprint: crate::pki::hex(&crate::pki::sha256(&shown.certificate)), verified }
+fn noted(shown: &Shown, verified: bool) -> OfferedCertificate {
+    OfferedCertificate { sha256_fingerprint: crate::pki::hex(&crate::pki::sha256(&shown.certificate)), verified }
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
 use super::existing::{Measure, MicTrust, NotLetIn, Offer, Shown};
-use crate::api::{AuthenticationMode, MicSummary, PhoneCertificate, Reason};
+use crate::api::{AuthenticationMode, MicSummary, OfferedCertificate, PhoneCertificate, Reason};
 use crate::phone::PhoneKey;
 use crate::pki::possession::{signed_data, sudi_data};
 use crate::pki::{
@@ -126,7 +126,7 @@ fn anchors() -> MicTrust {
 /// What is told: the certificate used, or the reason.
 fn told(measure: &Measure<'_>, offer: &Offer) -> Result<PhoneCertificate, Reason> {
     match measure.judge(offer) {
-        Ok(evidence) => Ok(evidence.used),
+        Ok(proven) => Ok(proven.evidence.used),
         Err(NotLetIn::Refused(reason, _)) => Err(reason),
         Err(NotLetIn::Later(why)) => panic!("{why}"),
     }
@@ -159,7 +159,7 @@ fn remembered(mic: &Held) -> MicSummary {
 fn every_cell_of_mode_and_what_the_phone_holds_has_its_ending() {
     use PhoneCertificate::{LSC, MIC};
     use Reason::{IdentityMismatch, InvalidLSC, InvalidMIC, MICExpired, NoCertificate, Superseded};
-    let Bench { issuer, manufacturer, live, superseded, mic } = &*BENCH;
+    let Bench { issuer, manufacturer, live, superseded, mic, .. } = &*BENCH;
     let p256 = KeyKind::Ec(Curve::P256);
     let others = lsc_of(issuer, OTHER, p256, now());
     let foreign = lsc_of(&capf(), DEVICE, p256, now());
@@ -193,16 +193,18 @@ fn every_cell_of_mode_and_what_the_phone_holds_has_its_ending() {
 #[test]
 fn what_was_offered_what_was_verified_and_which_was_used_is_told() {
     let Bench { live, superseded, mic, .. } = &*BENCH;
-    let evidence = with_measure(MIC_FIRST, |measure| measure.judge(&offer(Some(superseded), Some(mic))).unwrap());
-    assert_eq!(evidence.used, PhoneCertificate::MIC);
-    let lsc = evidence.lsc.unwrap();
-    assert_eq!((lsc.sha256_fingerprint, lsc.verified), (superseded.fingerprint(), false));
-    assert_eq!(evidence.mic.unwrap(), remembered(mic));
-    let evidence = with_measure(LSC_FIRST, |mut measure| {
+    let proven = with_measure(MIC_FIRST, |measure| measure.judge(&offer(Some(superseded), Some(mic))).unwrap());
+    assert_eq!(proven.evidence.used, PhoneCertificate::MIC);
+    let told = |offered: Option<OfferedCertificate>| offered.map(|one| (one.sha256_fingerprint, one.verified)).unwrap();
+    assert_eq!(told(proven.evidence.lsc), (superseded.fingerprint(), false));
+    assert_eq!(told(proven.evidence.mic), (mic.fingerprint(), true));
+    assert_eq!(proven.mic.unwrap(), remembered(mic));
+    let proven = with_measure(LSC_FIRST, |mut measure| {
         measure.mic_trust = MicTrust::NotConfigured;
         measure.judge(&offer(Some(live), Some(mic))).unwrap()
     });
-    assert!(!evidence.mic.unwrap().verified, "without roots nothing vouches for it");
+    assert_eq!(told(proven.evidence.mic), (mic.fingerprint(), false), "without roots nothing vouches for it");
+    assert_eq!(proven.mic, None);
 }
 
 #[test]

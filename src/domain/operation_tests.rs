@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::existing::Proven;
 use super::phone::Step;
 use super::phone_tests::Cluster;
 use super::testing::{at, issued, operation};
@@ -348,17 +349,18 @@ fn a_mic_that_proved_its_phone_is_remembered_and_gives_way_to_no_other_that_was_
         cluster.settle();
         let name = cluster.status().operation.clone().unwrap().name;
         let proof = MicSummary { sha256_fingerprint: "f2".into(), verified, ..mic() };
-        let evidence = CertificateEvidence { used: PhoneCertificate::LSC, lsc: None, mic: Some(proof.clone()) };
+        let evidence = CertificateEvidence { used: PhoneCertificate::LSC, lsc: None, mic: None };
+        let mic_of_proof = verified.then(|| proof.clone());
         let issue = Event::Issued {
             certificate: issued("aa", at(1)),
             authenticated_by: "LSC".into(),
-            evidence: Some(evidence),
+            evidence: Some(Proven { evidence, mic: mic_of_proof }),
             spent_string: None,
         };
         cluster.happen(&name, issue);
         cluster.happen(&name, Event::Stored { sha256_fingerprint: "aa".into() });
         cluster.settle();
-        assert_eq!(cluster.status().mic, verified.then(|| proof.clone()), "one that was not verified may be anything");
+        assert_eq!(cluster.status().mic, verified.then(|| proof.clone()));
         cluster.edit(asks_for("Troubleshoot"));
         cluster.settle();
         let name = cluster.status().operation.clone().unwrap().name;

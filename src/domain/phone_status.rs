@@ -51,14 +51,9 @@ pub(super) fn roll_up(
 /// What a finished operation tells of the phone's certificates. Only what the phone said to the end counts.
 fn take_certificates(next: &mut PhoneStatus, over: &CertificateOperation) {
     let Some(status) = &over.status else { return };
-    // A MIC that was shown is known, however the operation ended. One that proved the phone gives way to another such only:
-    // it must be shown ever after, and what is shown without a proof may be anything.
-    let proof = status.evidence.as_ref().and_then(|evidence| evidence.mic.as_ref()).filter(|mic| mic.verified);
-    for shown in [proof, status.mic.as_ref()].into_iter().flatten() {
-        if shown.verified || !next.mic.as_ref().is_some_and(|known| known.verified) {
-            next.mic = Some(shown.clone());
-        }
-    }
+    // A MIC that was shown is known, however the operation ended.
+    let known = next.mic.take();
+    next.mic = status.mic.clone().map(|shown| shown.remembered_over(known.clone())).or(known);
     if status.phase != Phase::Successful {
         return;
     }

@@ -6,7 +6,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{CertificateEvidence, CertificateOperationKind};
+use super::existing::Proven;
+use crate::api::CertificateOperationKind;
 use crate::pki::{MacKey, PublicKey};
 
 const PURPOSE: &[u8] = b"capf ticket 1";
@@ -33,7 +34,7 @@ pub struct Ticket {
     pub evidence: String,
     /// The certificates that the phone offered, where it was let in by one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub certificates: Option<CertificateEvidence>,
+    pub certificates: Option<Proven>,
     /// Session id on the wire.
     pub session_id: u32,
     /// Keyed digest of the given string that was used, if one was.

@@ -15,10 +15,11 @@
 
 use jiff::Timestamp;
 
+use super::existing::Proven;
 use super::trace::is_answered;
 use crate::api::{
-    Attempts, CertificateEvidence, CertificateOperation, CertificateOperationKind, CertificateOperationStatus,
-    CertificateTrace, ConditionStatus, ConditionType, Conditions, IssuedCertificateStatus, MicSummary, Phase, Reason,
+    Attempts, CertificateOperation, CertificateOperationKind, CertificateOperationStatus, CertificateTrace,
+    ConditionStatus, ConditionType, Conditions, IssuedCertificateStatus, MicSummary, Phase, Reason,
 };
 
 /// Replaced serial numbers that an operation remembers.
@@ -39,7 +40,7 @@ pub enum Event {
         /// The evidence that let the phone in, for people.
         authenticated_by: String,
         /// The certificates it offered, where it was let in by one.
-        evidence: Option<CertificateEvidence>,
+        evidence: Option<Proven>,
         /// Keyed digest of the given string that was used, if one was.
         spent_string: Option<String>,
     },
@@ -48,7 +49,7 @@ pub enum Event {
         /// The evidence that let the phone in, for people.
         authenticated_by: String,
         /// The certificates it offered, where it was let in by one.
-        evidence: Option<CertificateEvidence>,
+        evidence: Option<Proven>,
         /// Keyed digest of the given string that was used, if one was.
         spent_string: Option<String>,
     },
@@ -68,7 +69,7 @@ pub enum Event {
         /// The evidence that let the phone in, for people.
         authenticated_by: String,
         /// The certificates it offered, where it was let in by one.
-        evidence: Option<CertificateEvidence>,
+        evidence: Option<Proven>,
         /// Keyed digest of the given string that was used, if one was.
         spent_string: Option<String>,
     },
@@ -164,7 +165,7 @@ pub fn advance(
             in_time()?;
             status.begun_at = Some(now);
             status.authenticated_by = Some(authenticated_by);
-            status.evidence = evidence;
+            prove(&mut status, evidence);
             status.spent_string = spent_string;
             status.phase = Phase::InProgress;
         }
@@ -185,9 +186,9 @@ pub fn advance(
             }
             status.begun_at = Some(now);
             status.authenticated_by = Some(authenticated_by);
-            status.evidence = evidence;
+            prove(&mut status, evidence);
             status.spent_string = spent_string;
-            status.mic = mic.or(status.mic);
+            status.mic = mic.map(|mic| mic.remembered_over(status.mic.clone())).or(status.mic);
             // A phone that comes again shows everything again.
             status.traces.retain(|t| t.asked != trace.asked);
             status.traces.push(*trace);
@@ -208,7 +209,7 @@ pub fn advance(
             }
             status.certificate = Some(certificate);
             status.authenticated_by = Some(authenticated_by);
-            status.evidence = evidence;
+            prove(&mut status, evidence);
             status.spent_string = spent_string;
             status.phase = Phase::InProgress;
         }
@@ -265,6 +266,12 @@ pub fn advance(
 fn counted(status: &mut CertificateOperationStatus, session_id: u32) -> Option<&mut Attempts> {
     let attempts = status.attempts.get_or_insert_default();
     (attempts.last_session.replace(session_id) != Some(session_id)).then_some(attempts)
+}
+
+/// Keeps what the phone was let in by this time.
+fn prove(status: &mut CertificateOperationStatus, proven: Option<Proven>) {
+    status.mic = proven.as_ref().and_then(|proven| proven.mic.clone()).or(status.mic.take());
+    status.evidence = proven.map(|proven| proven.evidence);
 }
 
 fn fail(status: &mut CertificateOperationStatus, reason: Reason, message: String) {

@@ -214,7 +214,7 @@ impl SimulatedPhone {
     /// When what is there cannot be read.
     pub fn state(mut self, dir: StateDir) -> Result<Self, StateError> {
         self.events = dir.event_log()?;
-        self.holdings = Holdings { lsc: dir.lsc()?, mic: dir.mic()?, dir: Some(dir) };
+        self.holdings = Holdings { lsc: dir.lsc()?, mic: dir.mic_and_key()?, dir: Some(dir) };
         Ok(self)
     }
 

@@ -90,11 +90,16 @@ impl StateDir {
         Ok(Some((der, key.map_err(|error| broken(&error))?)))
     }
 
-    /// The MIC in DER, if there is one, and its key, if that is there, too.
+    /// The MIC in DER, if there is one.
     ///
     /// # Errors
     /// When the file cannot be read, or holds something else.
-    pub fn mic(&self) -> Result<Option<(Vec<u8>, Option<PhoneKey>)>, StateError> {
+    pub fn mic(&self) -> Result<Option<Vec<u8>>, StateError> {
+        Ok(self.mic_and_key()?.map(|(der, _)| der))
+    }
+
+    /// The MIC in DER, if there is one, and its key, if that is there, too.
+    pub(super) fn mic_and_key(&self) -> Result<Option<(Vec<u8>, Option<PhoneKey>)>, StateError> {
         let Some(text) = self.text("mic.pem")? else {
             return Ok(None);
         };

@@ -16,7 +16,7 @@ pub(super) fn print(state: &StateDir, output: &mut impl Write) -> Result<(), Box
         None => writeln!(output, "LSC: Not Installed")?,
     }
     match state.mic()? {
-        Some((der, _)) => {
+        Some(der) => {
             writeln!(output, "MIC: Installed")?;
             details(&der, output)?;
         }

@@ -47,9 +47,9 @@ impl Service {
             now: crate::clock::now(),
         };
         match measure.judge(&offer) {
-            Ok(evidence) => {
-                let authenticated_by = evidence.used.to_string();
-                let grounds = Grounds { certificates: Some(evidence), ..Grounds::of(authenticated_by) };
+            Ok(proven) => {
+                let authenticated_by = proven.evidence.used.to_string();
+                let grounds = Grounds { certificates: Some(proven), ..Grounds::of(authenticated_by) };
                 self.admit(proxy, armed, request, grounds).await
             }
             Err(NotLetIn::Refused(reason, why)) => {
