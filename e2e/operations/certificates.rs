@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 
 use crate::harness::eventually;
-use crate::product::{BY_NULL, Options, PATIENCE, Product, phone};
+use crate::product::{Options, PATIENCE, Product, phone};
 
 /// Settings of another operation By Null String.
 pub fn by_null(operation: &str, more: &str) -> String {
@@ -170,5 +170,4 @@ async fn what_a_person_applied_runs_too() {
     product.attempt("SEP0000000B0006", Proof::NullString).await;
     product.operation_status("sep0000000b0006", "Troubleshoot successful").await;
     assert_eq!(product.armed("sep0000000b0006").await.name_any(), "by-hand");
-    let _ = BY_NULL;
 }

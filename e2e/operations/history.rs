@@ -39,12 +39,12 @@ async fn finished_operations_go_but_for_the_newest_and_those_that_people_applied
     }
     // The one that is named, the newest besides, and the person's.
     eventually("the others are deleted", PATIENCE, || async {
-        let names: Vec<_> = product.operations().await.iter().map(|o| o.name_any()).collect();
+        let names: Vec<_> = product.operations().await.iter().map(kube::ResourceExt::name_any).collect();
         if names.len() == 3 { Ok(()) } else { Err(format!("{names:?}")) }
     })
     .await
     .unwrap();
-    let names: Vec<_> = product.operations().await.iter().map(|o| o.name_any()).collect();
+    let names: Vec<_> = product.operations().await.iter().map(kube::ResourceExt::name_any).collect();
     assert!(names.contains(&"by-hand".to_owned()) && !names.contains(&first), "{names:?}");
     // The operation that used the string up is gone, and the string is refused all the same.
     product.apply(&phone(DEVICE, &format!("{GIVEN}, revision: 9")));
