@@ -3,6 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::digest::{SHA512, digest};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use capf::api::Reason;
 use capf::authority::bundle::Bundle;
 use capf::authority::client::RemoteAuthority;
@@ -12,8 +14,10 @@ use capf::phone::{AttemptOutcome, PhoneKey, Proof, SimulatedPhone};
 use capf::pki::possession::signed_data;
 use capf::wire::{CertificateEvidence, Evidence, SessionId};
 
-use crate::product::{BY_NULL, Product, phone};
-use crate::support::{LSC_FIRST, MIC_FIRST, Manufacturer, arm, enrolled, holding, lsc, refused, with_manufacturer};
+use crate::product::{BY_NULL, Options, Product, phone};
+use crate::support::{
+    LSC_FIRST, MIC_FIRST, Manufacturer, arm, enrolled, holding, lsc, refused, with_manufacturer, with_manufacturer_and,
+};
 
 /// A phone that proves itself with whatever this makes of a session.
 async fn impostor(
@@ -170,4 +174,41 @@ async fn a_key_that_another_phone_has_is_rejected() {
     let status = product.armed("sep0000000ab007").await.status.unwrap();
     assert_eq!(status.reason, Some(Reason::KeyRejected));
     assert!(status.message.unwrap().contains("sep0000000ab006"), "the message names the other phone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_phone_signed_is_found_in_no_log_and_no_resource() {
+    let options = Options { log_level: "trace", ..Options::default() };
+    let (product, manufacturer) = with_manufacturer_and("unlogged", options).await;
+    let device = "SEP0000000AB008";
+    let live = lsc(&enrolled(&product, device, "keySize: 2048").await);
+    let mic = manufacturer.mic(device, 2090);
+    let heard: Arc<Mutex<Vec<Vec<u8>>>> = Arc::default();
+    let ear = Arc::clone(&heard);
+    let mut simulated = impostor(&product, device, move |session| {
+        let proof = evidence(device, session, Some((&live.0, &live.1)), Some((&mic.0, &mic.1)));
+        let Evidence::Certificate(parts) = &proof else { panic!("no certificate") };
+        let mut signed = vec![parts.signed_data.clone().unwrap(), parts.sha2_signed_data.clone().unwrap().signature];
+        signed.extend(parts.sudi.as_ref().unwrap().signatures.iter().map(|one| one.signature.clone()));
+        ear.lock().unwrap().extend(signed.into_iter().map(capf::wire::Octets::into_vec));
+        proof
+    })
+    .await;
+    arm(&product, device, LSC_FIRST, 1).await;
+    simulated.attempt().await.unwrap();
+    product.operation_status(&device.to_lowercase(), "Install/Upgrade successful").await;
+    let logs = product.logs();
+    assert!(logs.contains("TRACE") || logs.contains("DEBUG"), "the logs are not at the level of this test");
+    let resources = product.kubectl(&["get", "capf,phones,certificateoperations,events", "-o", "yaml"]);
+    let heard = heard.lock().unwrap();
+    assert_eq!(heard.len(), 4);
+    for signature in heard.iter() {
+        let part = &signature[15..45];
+        let decimal = part.iter().map(u8::to_string).collect::<Vec<_>>().join(", ");
+        let hex: String = part.iter().map(|octet| format!("{octet:02x}")).collect();
+        for needle in [BASE64_STANDARD.encode(part), decimal, hex] {
+            assert!(!logs.to_lowercase().contains(&needle.to_lowercase()), "a signature stands in a log");
+            assert!(!resources.to_lowercase().contains(&needle.to_lowercase()), "a signature stands in a resource");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use capf::pki::CertificateFacts;
 use crate::harness::eventually;
 use crate::product::{PATIENCE, Product, text};
 use crate::support::{
-    LSC_FIRST, MIC_FIRST, Manufacturer, arm, enrolled, holding, lsc, old_mic, patch_proxy, refused, set_roots,
+    LSC_FIRST, MIC_FIRST, Manufacturer, arm, arm_to, enrolled, holding, lsc, old_mic, patch_proxy, refused, set_roots,
     with_manufacturer,
 };
 
@@ -212,4 +212,32 @@ async fn capf_phone_upgrades_itself_by_the_certificate_in_its_directory() {
     }
     let (now, _) = StateDir::open(&folder).unwrap().lsc().unwrap().unwrap();
     assert_ne!(now, der);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_lets_its_phone_in_to_delete_and_to_troubleshoot_as_well() {
+    let (product, manufacturer) = with_manufacturer("others").await;
+    let device = "SEP0000000F5000";
+    let simulated = enrolled(&product, device, "keyType: EC").await;
+    let mic = manufacturer.mic(device, 2090);
+    let mut simulated = simulated.holding_mic(mic.0, mic.1);
+    arm_to(&product, device, "Troubleshoot", MIC_FIRST, 1).await;
+    let outcome = simulated.attempt().await.unwrap();
+    assert!(matches!(outcome, AttemptOutcome::Fetched { .. }), "{outcome:?}");
+    let phone = product.operation_status(&device.to_lowercase(), "Troubleshoot successful").await;
+    let shown = product.armed(&device.to_lowercase()).await.status.unwrap();
+    assert_eq!(shown.evidence.unwrap().used, PhoneCertificate::MIC);
+    assert!(shown.mic.unwrap().verified, "what Troubleshoot was shown is what proved the phone");
+    assert!(phone.status.unwrap().mic.unwrap().verified);
+
+    arm_to(&product, device, "Delete", LSC_FIRST, 2).await;
+    let mut nobody = product.simulated(device, Proof::NullString).await;
+    refused(&product, device, &mut nobody, "InvalidMIC", "whoever shows nothing deletes nothing").await;
+    let outcome = simulated.attempt().await.unwrap();
+    assert_eq!(outcome, AttemptOutcome::Deleted { had_one: true });
+    let phone = product.operation_status(&device.to_lowercase(), "Delete successful").await;
+    assert_eq!(phone.status.unwrap().lsc, None);
+    let evidence = product.armed(&device.to_lowercase()).await.status.unwrap().evidence.unwrap();
+    assert_eq!(evidence.used, PhoneCertificate::LSC);
+    assert!(evidence.mic.unwrap().verified);
 }

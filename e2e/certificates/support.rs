@@ -9,7 +9,7 @@ use kube::ResourceExt as _;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
 use crate::harness::eventually;
-use crate::product::{BY_NULL, PATIENCE, Product, phone};
+use crate::product::{BY_NULL, Options, PATIENCE, Product, phone};
 
 pub const LSC_FIRST: &str = "ByExistingCertificatePrecedenceToLSC";
 pub const MIC_FIRST: &str = "ByExistingCertificatePrecedenceToMIC";
@@ -76,7 +76,12 @@ pub fn old_mic(folder: &Path, device: &str) -> (Held, String) {
 
 /// The product with this manufacturer's root in a ConfigMap.
 pub async fn with_manufacturer(name: &str) -> (Product, Manufacturer) {
-    let (product, manufacturer) = (Product::start(name).await, Manufacturer::new());
+    with_manufacturer_and(name, Options::default()).await
+}
+
+/// The same with options.
+pub async fn with_manufacturer_and(name: &str, options: Options) -> (Product, Manufacturer) {
+    let (product, manufacturer) = (Product::start_with(name, options).await, Manufacturer::new());
     set_roots(&product, &manufacturer.pem);
     patch_proxy(&product, r#"{"spec":{"micRoots":{"configMapRef":{"name":"roots"},"key":"roots.pem"}}}"#).await;
     (product, manufacturer)
@@ -103,10 +108,15 @@ pub async fn patch_proxy(product: &Product, patch: &str) {
     .unwrap();
 }
 
-/// Has a run By Existing Certificate wait for the phone, whatever was before.
+/// Has an installation By Existing Certificate wait for the phone, whatever was before.
 pub async fn arm(product: &Product, device: &str, mode: &str, revision: u32) -> CertificateOperation {
-    let settings = "certificateOperation: InstallUpgrade, keyType: EC";
-    product.apply(&phone(device, &format!("{settings}, authenticationMode: {mode}, revision: {revision}")));
+    arm_to(product, device, "InstallUpgrade, keyType: EC", mode, revision).await
+}
+
+/// The same with another operation and its settings.
+pub async fn arm_to(product: &Product, device: &str, what: &str, mode: &str, revision: u32) -> CertificateOperation {
+    let settings = format!("certificateOperation: {what}, authenticationMode: {mode}, revision: {revision}");
+    product.apply(&phone(device, &settings));
     let name = device.to_lowercase();
     eventually(&format!("{device} waits with revision {revision}"), PATIENCE, || async {
         let status = product.phone(&name).await.status.unwrap_or_default();

@@ -167,7 +167,8 @@ fn every_cell_of_mode_and_what_the_phone_holds_has_its_ending() {
     let others_mic = manufacturer.mic(&format!("CP-8841-{OTHER}"), 2030);
     let wrong_ca = Manufacturer::new().mic(&format!("CP-8841-{DEVICE}"), 2030);
     type Cell = Result<PhoneCertificate, Reason>;
-    let table: [(&str, Option<&Held>, Option<&Held>, Cell, Cell); 14] = [
+    type Row<'a> = (&'a str, Option<&'a Held>, Option<&'a Held>, Cell, Cell);
+    let table: [Row<'_>; 14] = [
         ("no certificate", None, None, Err(NoCertificate), Err(NoCertificate)),
         ("LSC", Some(live), None, Ok(LSC), Ok(LSC)),
         ("MIC", None, Some(mic), Ok(MIC), Ok(MIC)),

@@ -19,7 +19,7 @@ use super::existing;
 use super::fault::Fault;
 use super::key::PhoneKey;
 use super::outcome::{AttemptOutcome, CommunicationFailure, EnrolOutcome, Retry};
-use super::state::{StateDir, StateError};
+use super::state::{MicAndKey, StateDir, StateError};
 
 /// "The phone will attempt to obtain the certificate three more times in 30-second intervals."
 pub const RETRIES: u32 = 3;
@@ -118,7 +118,7 @@ pub struct SimulatedPhone {
 #[derive(Debug, Default)]
 pub(super) struct Holdings {
     pub lsc: Option<(Vec<u8>, PhoneKey)>,
-    pub mic: Option<(Vec<u8>, Option<PhoneKey>)>,
+    pub mic: Option<MicAndKey>,
     pub dir: Option<StateDir>,
 }
 

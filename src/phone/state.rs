@@ -25,6 +25,9 @@ use crate::pki::certificate::{from_pem, to_pem};
 use super::events::EventLog;
 use super::key::{PhoneKey, PhoneKeyError};
 
+/// A MIC in DER, and its key if that is known.
+pub(super) type MicAndKey = (Vec<u8>, Option<PhoneKey>);
+
 /// The directory of one phone.
 #[derive(Clone, Debug)]
 pub struct StateDir {
@@ -99,7 +102,7 @@ impl StateDir {
     }
 
     /// The MIC in DER, if there is one, and its key, if that is there, too.
-    pub(super) fn mic_and_key(&self) -> Result<Option<(Vec<u8>, Option<PhoneKey>)>, StateError> {
+    pub(super) fn mic_and_key(&self) -> Result<Option<MicAndKey>, StateError> {
         let Some(text) = self.text("mic.pem")? else {
             return Ok(None);
         };
