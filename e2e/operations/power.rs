@@ -3,10 +3,12 @@
 use capf::api::{LscState, Phase, Reason};
 use capf::phone::{AttemptOutcome, Fault, Proof, Step};
 use capf::pki::CertificateFacts;
+use capf::wire::{self, CertType, FetchCertRes, Message};
 
 use crate::certificates::{by_null, enrolled, with_state};
 use crate::harness::eventually;
 use crate::product::{PATIENCE, Product, phone};
+use crate::scripted::Scripted;
 
 const OPERATIONS: [(&str, &str); 3] =
     [("InstallUpgrade", "Install/Upgrade"), ("Delete", "Delete"), ("Troubleshoot", "Troubleshoot")];
@@ -102,4 +104,33 @@ async fn cut(product: &Product, device: &str, operation: (&str, &str), step: Ste
         next.kind(),
         done.superseded_serial_numbers.len()
     )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn power_that_fails_between_the_two_certificates_costs_one_more_try_too() {
+    let product = Product::start("between").await;
+    let (device, name) = ("SEP0000000C9001", "sep0000000c9001");
+    waiting(&product, device, OPERATIONS[2]).await;
+    for answered in [false, true] {
+        let (mut session, request) = Scripted::open(&product, device).await;
+        assert!(matches!(request, Message::FetchCertReq(None)), "{request:?}");
+        let none =
+            || Message::FetchCertRes(FetchCertRes { reason: Some(wire::Reason::INVALID_ELEMENT), certificate: None });
+        session.say(&none()).await;
+        let request = session.hear().await;
+        assert!(matches!(request, Some(Message::FetchCertReq(Some(CertType::MIC)))), "{request:?}");
+        let status = product.armed(name).await.status.unwrap();
+        assert_eq!(
+            (status.phase, status.traces.len()),
+            (Phase::InProgress, 1),
+            "on record before the next is asked for"
+        );
+        if answered {
+            session.say(&none()).await;
+            assert_eq!(session.end().await, Some(wire::Reason::NO_ACTION));
+        }
+    }
+    let over = product.operation_status(name, "Troubleshoot successful").await.status.unwrap();
+    assert_eq!(over.lsc_state, LscState::NotInstalled, "by the phone's own word, although it was given one");
+    assert_eq!(product.armed(name).await.status.unwrap().traces.len(), 2);
 }

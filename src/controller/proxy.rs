@@ -11,6 +11,7 @@ use kube::api::ObjectMeta;
 use secrecy::ExposeSecret as _;
 
 use super::events::Reporter;
+use super::key_limits::{NoKey, within_limits};
 use super::phone::owned_by;
 use super::store::{CallError, Cause, Store};
 use super::world::{ObjectKey, World};
@@ -342,10 +343,9 @@ async fn make(
     let (key, subject, now) = (own_key(proxy)?, subject(proxy), crate::clock::now());
     let attempts = proxy.spec.maximum_key_generation_attempts;
     let minutes = Duration::from_secs(60 * u64::from(proxy.spec.maximum_key_generation_minutes));
-    let mut obstacle = unusable("no attempt was allowed");
-    for attempt in 1..=attempts {
+    let generate = || {
         let subject = subject.clone();
-        let generate = move || -> Result<OwnPair, IssueError> {
+        move || -> Result<OwnPair, IssueError> {
             match (role, issuer_not_after) {
                 (OwnKeyRole::Service, Some(issuer_not_after)) => generate_service(&ServiceRequest {
                     subject: &subject,
@@ -358,15 +358,12 @@ async fn make(
                     generate_issuer(&IssuerRequest { common_name: None, subject: &subject, key, years: OWN_YEARS, now })
                 }
             }
-        };
-        let (reason, why) = match tokio::time::timeout(minutes, tokio::task::spawn_blocking(generate)).await {
-            Ok(Ok(Ok(pair))) => return Ok(pair),
-            Ok(Ok(Err(error))) => ("KeyGenerationFailed", error.to_string()),
-            Ok(Err(error)) => ("KeyGenerationFailed", error.to_string()),
-            Err(_) => ("KeyGenerationTimeout", format!("not done within {minutes:?}")),
-        };
-        tracing::warn!(?role, attempt, attempts, why, "making a key pair");
-        obstacle = Obstacle { reason, message: format!("attempt {attempt} of {attempts}: {why}"), stalls: false };
-    }
-    Err(obstacle)
+        }
+    };
+    let made = within_limits(minutes, attempts, generate).await;
+    made.map_err(|NoKey { reason, message }| Obstacle {
+        reason,
+        message: format!("{role:?}: {message}"),
+        stalls: false,
+    })
 }
