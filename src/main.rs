@@ -38,6 +38,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Endpoint(args) => capf::endpoint::run(args.into(), told_to_stop()).await?,
         Command::Phone(args) => return Ok(capf::phone::run(*args).await),
         Command::Report(args) => cli::report::run(&args).await?,
+        Command::Trace(args) => cli::trace::run(&args).await?,
         Command::EndpointBundle(args) => cli::endpoint_bundle::run(&args).await?,
         Command::Crds(args) => cli::crds::run(&args)?,
         Command::CliReference => cli::reference::run()?,

@@ -171,21 +171,44 @@ fn size(kind: &str, object: &mut Value) -> usize {
 }
 
 #[test]
-fn the_fattest_phone_that_the_schema_allows_takes_6_kib() {
-    let size = size("Phone", &mut fattest(&schema("Phone")));
+fn the_fattest_phone_that_is_ever_written_takes_6_kib() {
+    let mut phone = fattest(&schema("Phone"));
+    // `Succeeded` has a reason's meaning for its message, and no reason means more than this.
+    let longest = capf::api::Reason::ALL.iter().map(|reason| reason.meaning().len()).max().expect("a reason");
+    phone["status"]["conditions"][0]["message"] = json!("x".repeat(longest));
+    let size = size("Phone", &mut phone);
     assert!(size <= 6 << 10, "{size} octets");
 }
 
 #[test]
 fn the_fattest_operation_that_is_ever_written_takes_8_kib() {
     let mut operation = fattest(&schema("CertificateOperation"));
+    // An installation leaves a certificate, Troubleshoot traces, and neither leaves the other's.
+    let mut traced = operation.clone();
+    let status = |operation: &mut Value, without: &[&str]| {
+        let status = operation["status"].as_object_mut().expect("an object");
+        without.iter().for_each(|field| drop(status.remove(*field).expect("a field of this name")));
+    };
+    status(&mut operation, &["traces", "begunAt"]);
+    status(&mut traced, &["certificate", "supersededSerialNumbers"]);
+    // Both certificates together have 3,328 characters, and an operation that has come so far ends with a reason's meaning.
+    traced["status"]["traces"][1]["certificate"]["pem"] = json!("x".repeat(3_328 - 2_304));
+    for message in ["/status/message", "/status/conditions/1/message"] {
+        *traced.pointer_mut(message).expect("a message") = json!("x".repeat(160));
+    }
     // An RSA-4096 LSC signed with RSA-4096, all names of subject and issuer at their 64 letters, has 2,849 octets. The bound
     // of the field leaves room for letters of several octets.
     operation["status"]["certificate"]["pem"] = json!("x".repeat(2_860));
-    // The end of an operation leaves two conditions, only one of which repeats the message.
-    let conditions = operation["status"]["conditions"].as_array_mut().expect("a list");
-    conditions.truncate(2);
-    conditions[0]["message"] = json!("the operation is over");
-    let size = size("CertificateOperation", &mut operation);
-    assert!(size <= 8 << 10, "{size} octets");
+    // With a certificate on record an operation ends with words of ours only, the longest of which tell why a key is rejected.
+    for message in ["/status/message", "/status/conditions/1/message"] {
+        *operation.pointer_mut(message).expect("a message") = json!("x".repeat(320));
+    }
+    for mut operation in [operation, traced] {
+        // The end of an operation leaves two conditions, only one of which repeats the message.
+        let conditions = operation["status"]["conditions"].as_array_mut().expect("a list");
+        conditions.truncate(2);
+        conditions[0]["message"] = json!("the operation is over");
+        let size = size("CertificateOperation", &mut operation);
+        assert!(size <= 8 << 10, "{size} octets");
+    }
 }

@@ -99,7 +99,8 @@ async fn the_controllers_own_rights_do_not_let_it_list_secrets() {
         ("watch", "secrets", "no"),
         ("patch", "phones.capf.dev/status", "no"),
         ("update", "phones.capf.dev", "no"),
-        ("delete", "certificateoperations.capf.dev", "no"),
+        ("delete", "certificateoperations.capf.dev", "yes"),
+        ("delete", "phones.capf.dev", "no"),
         ("create", "pods", "no"),
     ] {
         let mut command = product.plane.kubectl_command(Some("capf-controller"));

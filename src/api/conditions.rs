@@ -19,6 +19,8 @@ pub enum ConditionType {
     KeySizeDiffers,
     /// A credential that endpoints need is close to its end and could not be renewed.
     CredentialExpiring,
+    /// What `micRoots` names cannot be read or holds no roots: no MIC is believed until it is mended; absent otherwise.
+    MICRootsUnusable,
 }
 
 /// Status of a condition.

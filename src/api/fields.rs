@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::pki::{Curve, KeyKind, RsaBits};
+use crate::pki::{CertificateFacts, Curve, KeyKind, RsaBits};
 
 /// Schema of an RFC 3339 date and time.
 pub(crate) fn date_time(_: &mut SchemaGenerator) -> Schema {
@@ -212,6 +212,152 @@ pub struct LscSummary {
     /// End of validity.
     #[schemars(schema_with = "date_time")]
     pub not_after: Timestamp,
+}
+
+/// What is known of a phone's manufacturing installed certificate, by what the phone showed. CAPF never makes or deletes one.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = super::fields::absent_not_null)]
+pub struct MicSummary {
+    /// Distinguished name of the subject; its common name is `CP-`, the model, `-` and the device name.
+    #[schemars(length(max = 128))]
+    pub subject: String,
+    /// Distinguished name of the issuer.
+    #[schemars(length(max = 128))]
+    pub issuer: String,
+    /// Serial number in lower-case hexadecimal.
+    #[schemars(length(max = 48))]
+    pub serial_number: String,
+    /// SHA-256 of the certificate (DER) in lower-case hexadecimal.
+    #[schemars(length(max = 64))]
+    pub sha256_fingerprint: String,
+    /// End of validity.
+    #[schemars(schema_with = "date_time")]
+    pub not_after: Timestamp,
+    /// When the phone showed it.
+    #[schemars(schema_with = "date_time")]
+    pub seen_at: Timestamp,
+    /// Whether it proved the phone: its chain, its name and its signatures were found right By Existing Certificate.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub verified: bool,
+}
+
+impl MicSummary {
+    /// The summary of a certificate that a phone showed at `seen_at`. Whether it is a MIC is the caller's to know.
+    #[must_use]
+    pub fn of(facts: &CertificateFacts, seen_at: Timestamp) -> Self {
+        Self {
+            subject: super::bounded(facts.subject.clone(), 128),
+            issuer: super::bounded(facts.issuer.clone(), 128),
+            serial_number: super::bounded(facts.serial.clone(), 48),
+            sha256_fingerprint: facts.sha256.clone(),
+            not_after: facts.not_after,
+            seen_at,
+            verified: false,
+        }
+    }
+
+    /// Which is to be remembered when the phone shows this one: one that proved the phone gives way to another such only,
+    /// because what is shown without a proof may be anything.
+    #[must_use]
+    pub fn remembered_over(self, known: Option<Self>) -> Self {
+        match known.filter(|known| known.verified && !self.verified) {
+            Some(known) if known.sha256_fingerprint == self.sha256_fingerprint => Self { verified: true, ..self },
+            Some(known) => known,
+            None => self,
+        }
+    }
+}
+
+/// A certificate that a phone holds.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+pub enum PhoneCertificate {
+    /// The locally significant certificate: its common name is the device name.
+    LSC,
+    /// The manufacturing installed certificate: the model stands before the device name.
+    MIC,
+}
+
+impl std::fmt::Display for PhoneCertificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::LSC => "LSC",
+            Self::MIC => "MIC",
+        })
+    }
+}
+
+/// How a certificate that a phone showed compares with what is on record of it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+pub enum TraceVerdict {
+    /// It is the one on record: the live LSC, or the MIC that was seen before.
+    Same,
+    /// It is not the one on record, and CAPF did not issue it.
+    Other,
+    /// CAPF issued it, and it is not the live LSC: replaced, never answered for, or forgotten by a restore.
+    Stale,
+    /// The phone answered that it holds none.
+    Missing,
+    /// It is past the end of its validity, whatever else it is.
+    Expired,
+}
+
+/// One certificate of a phone, as Troubleshoot found it. Nothing of it is verified: it is what the phone showed.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = super::fields::absent_not_null)]
+pub struct CertificateTrace {
+    /// What the phone was asked for.
+    pub asked: PhoneCertificate,
+    /// What it showed, judged by the certificate itself; absent when it showed none, or neither an LSC nor a MIC of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<PhoneCertificate>,
+    /// How it compares with what is on record; absent where there is nothing to compare with, as for the first MIC seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<TraceVerdict>,
+    /// What a person should know besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 96))]
+    pub note: Option<String>,
+    /// What the certificate says of itself; absent when there is none, or none that can be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<TracedCertificate>,
+    /// When the phone answered.
+    #[schemars(schema_with = "date_time")]
+    pub seen_at: Timestamp,
+}
+
+/// The decoded fields of a certificate that a phone showed.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = super::fields::absent_not_null)]
+pub struct TracedCertificate {
+    /// Distinguished name of the subject.
+    #[schemars(length(max = 128))]
+    pub subject: String,
+    /// Distinguished name of the issuer.
+    #[schemars(length(max = 128))]
+    pub issuer: String,
+    /// Serial number in lower-case hexadecimal.
+    #[schemars(length(max = 48))]
+    pub serial_number: String,
+    /// Start of validity.
+    #[schemars(schema_with = "date_time")]
+    pub not_before: Timestamp,
+    /// End of validity.
+    #[schemars(schema_with = "date_time")]
+    pub not_after: Timestamp,
+    /// Kind of its key, as in `RSA-2048`; absent for a kind that CAPF does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub key: Option<String>,
+    /// SHA-256 of the certificate (DER) in lower-case hexadecimal.
+    #[schemars(length(max = 64))]
+    pub sha256_fingerprint: String,
+    /// The certificate itself, PEM; left out when it is longer than 2304 characters, or 3328 with the one before it, or was shown before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2304))]
+    pub pem: Option<String>,
 }
 
 #[cfg(test)]

@@ -5,11 +5,11 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Condition;
 use super::fields::{
-    AuthenticationMode, AuthenticationStringSource, CertificateOperationKind, KeyType, LscSummary, ObjectReference,
-    RequestedBy, date_time, deadline,
+    AuthenticationMode, AuthenticationStringSource, CertificateOperationKind, CertificateTrace, KeyType, LscSummary,
+    MicSummary, ObjectReference, RequestedBy, date_time, deadline,
 };
+use super::{CertificateEvidence, Condition};
 
 /// One run of one certificate operation on one phone. The spec never changes; the status only moves forward and
 /// ends `Successful` or `Failed`. Made by the controller from a Phone, or applied by a person.
@@ -63,15 +63,11 @@ pub struct CertificateOperationSpec {
     pub phone_ref: ObjectReference,
     /// What is to be done.
     #[x_kube(
-        validation = Rule::new("self == 'InstallUpgrade'")
-            .message("certificateOperation: this version supports InstallUpgrade only; Delete and Troubleshoot are refused until they are")
+        validation = Rule::new("self != 'NoPendingOperation'")
+            .message("certificateOperation: must be InstallUpgrade, Delete or Troubleshoot; to cancel, delete this object or set NoPendingOperation on the Phone")
     )]
     pub certificate_operation: CertificateOperationKind,
     /// How the phone proves itself.
-    #[x_kube(
-        validation = Rule::new("self in ['ByAuthenticationString', 'ByNullString']")
-            .message("authenticationMode: this version supports ByAuthenticationString and ByNullString; authentication by existing certificate is refused until it is supported")
-    )]
     pub authentication_mode: AuthenticationMode,
     /// Where the authentication string comes from; generated when this is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -97,7 +93,7 @@ pub enum Phase {
     /// Waits for the phone.
     #[default]
     Pending,
-    /// A certificate is on record for delivery; the phone has not answered yet.
+    /// The phone was let in and what it is given, or told, is on record; it has not answered to the end yet.
     InProgress,
     /// The phone answered that it is done.
     Successful,
@@ -132,7 +128,7 @@ pub struct CertificateOperationStatus {
     /// Pending, InProgress, Successful or Failed.
     #[serde(default)]
     pub phase: Phase,
-    /// Why it failed; absent otherwise.
+    /// Why it failed; of a success only `NothingToDelete`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<super::Reason>,
     /// The cause and the remedy, for people.
@@ -153,6 +149,17 @@ pub struct CertificateOperationStatus {
     /// The certificate on record for this operation, written before the phone is given it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<IssuedCertificateStatus>,
+    /// When the phone was last told to delete, or last showed a certificate: its session may go on for some minutes from then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "date_time")]
+    pub begun_at: Option<Timestamp>,
+    /// What Troubleshoot found: one trace for each certificate the phone was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
+    pub traces: Vec<CertificateTrace>,
+    /// The MIC that the phone showed in this operation, or proved itself with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mic: Option<MicSummary>,
     /// Serial numbers, oldest first, of certificates issued here earlier and replaced because the phone came
     /// again with a new key. None of them is live. At most the newest 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -162,6 +169,9 @@ pub struct CertificateOperationStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub authenticated_by: Option<String>,
+    /// By Existing Certificate: what the phone offered when it was last let in, what was verified, which was used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<CertificateEvidence>,
     /// Keyed digest of a given string that this operation used up, so that the string is refused ever after.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]

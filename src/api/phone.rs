@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::fields::{
-    AuthenticationMode, AuthenticationStringSource, CertificateOperationKind, KeyType, LscSummary, ObjectReference,
-    RequestedBy, date_time, deadline,
+    AuthenticationMode, AuthenticationStringSource, CertificateOperationKind, KeyType, LscSummary, MicSummary,
+    ObjectReference, RequestedBy, date_time, deadline,
 };
 use super::{Condition, Phase};
 
@@ -61,18 +61,10 @@ pub struct PhoneSpec {
     /// Certificate Operation. A run starts when this, the key or `revision` differ from what was last handled;
     /// `NoPendingOperation` cancels a pending one.
     #[serde(default)]
-    #[x_kube(
-        validation = Rule::new("self in ['NoPendingOperation', 'InstallUpgrade']")
-            .message("certificateOperation: this version supports InstallUpgrade and NoPendingOperation; Delete and Troubleshoot are refused until they are supported")
-    )]
     pub certificate_operation: CertificateOperationKind,
     /// Authentication Mode; when absent the proxy's default. Changed while an operation is pending it replaces
     /// that operation, later it starts nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(
-        validation = Rule::new("self in ['ByAuthenticationString', 'ByNullString']")
-            .message("authenticationMode: this version supports ByAuthenticationString and ByNullString; authentication by existing certificate is refused until it is supported")
-    )]
     pub authentication_mode: Option<AuthenticationMode>,
     /// Authentication String or Generate String; generated when absent. Digits never stand here, only in a Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,10 +81,27 @@ pub struct PhoneSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "deadline")]
     pub operation_completes_by: Option<Timestamp>,
+    /// Device Security Mode of the phone's security profile. CAPF cannot see it, so it is what somebody states here. A phone
+    /// without a MIC needs its LSC to register in any mode but NonSecure, so Delete is refused unless this says NonSecure or
+    /// a MIC was seen. Absent means unknown, and unknown is not NonSecure: a wrong guess leaves a phone that nobody reaches
+    /// from afar. Changed alone it starts nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_security_mode: Option<DeviceSecurityMode>,
     /// Any new number starts a new run of the same operation, for example after a lock-out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 2_147_483_647))]
     pub revision: Option<i64>,
+}
+
+/// Device Security Mode, in the source's words.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
+pub enum DeviceSecurityMode {
+    /// No security but image authentication: the phone needs no certificate to register.
+    NonSecure,
+    /// Integrity and authentication: the phone registers over TLS with a certificate.
+    Authenticated,
+    /// Authenticated, and encrypted besides.
+    Encrypted,
 }
 
 /// The settings of a Phone as written, without any default filled in.
@@ -163,7 +172,7 @@ pub enum LscState {
     /// CAPF has not installed or seen one.
     #[default]
     Unknown,
-    /// The phone answered that it stored the one in `lsc`.
+    /// The phone answered that it stored the one in `lsc`, or showed one (which `lsc` need not be: see the trace).
     Installed,
     /// The phone answered that it holds none.
     NotInstalled,
@@ -194,6 +203,15 @@ pub struct PhoneStatus {
     /// The live LSC: the newest one that the phone said it stored. No other authenticates it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lsc: Option<LscSummary>,
+    /// The MIC that the phone showed last, but a verified one rather than one that is not. It stays when the phone shows none
+    /// later: a MIC does not go. One that is verified must be shown ever after By Existing Certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mic: Option<MicSummary>,
+    /// The first 16 digits of the keyed digests of given strings that this phone's finished operations used up, oldest first:
+    /// they are refused also when the operations are pruned. At most the newest 8.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(max = 16)))]
+    pub spent_strings: Vec<String>,
     /// `Ready`, `Succeeded`, `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 3))]
@@ -216,7 +234,7 @@ pub struct ArmedOperation {
     pub requested_by: RequestedBy,
     /// Where it stands; Pending stands for InProgress too.
     pub phase: Phase,
-    /// Why it failed; absent otherwise.
+    /// Why it failed; of a success only `NothingToDelete`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<super::Reason>,
     /// Its deadline.

@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Condition;
-use super::fields::{AuthenticationMode, KeyType, date_time};
+use super::fields::{AuthenticationMode, KeyType, ObjectReference, date_time, deadline};
+use crate::pki::PastEnd;
 
 /// The Certificate Authority Proxy Function. Creating one activates CAPF: its key pairs are made, its
 /// certificates published and its endpoints given what they need.
@@ -106,6 +107,27 @@ pub struct CertificateAuthorityProxySpec {
     /// What a Phone means that leaves a setting out. Resolved when a run starts; a change starts nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phone_defaults: Option<PhoneDefaults>,
+    /// Roots, and the authorities below them, that the phones' MICs come from. Without them no MIC is believed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mic_roots: Option<MicRoots>,
+    /// What is done about a MIC past its end date, or of an authority past its own; rejected when absent. Phones outlive
+    /// their MICs, which nobody can renew.
+    #[serde(default, rename = "expiredMIC", skip_serializing_if = "Option::is_none")]
+    pub expired_mic: Option<ExpiredMic>,
+    /// Whether Troubleshoot asks for the MIC after the LSC; true when absent. How phones are asked for a MIC is a guess (the
+    /// certificate's type in the request): switch it off where phones take it amiss.
+    #[serde(default, rename = "fetchMIC", skip_serializing_if = "Option::is_none")]
+    pub fetch_mic: Option<bool>,
+    /// Finished operations that are kept of each phone, besides the one its status names; 3 when absent. Only those that the
+    /// controller made are deleted. One number for successes and failures: what is looked for later is what happened last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub operations_history_limit: Option<u16>,
+    /// Days after which a finished operation is deleted although the limit would keep it; 90 when absent. Looked at whenever
+    /// something happens to the phone, and when a replica begins to lead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 3_650))]
+    pub operations_history_days: Option<u16>,
     /// Arms nothing new, for restores and rebuilds from Git. Operations that are armed go on.
     #[serde(default)]
     pub suspend: bool,
@@ -192,6 +214,68 @@ pub struct CertificateSubject {
     pub country: Option<String>,
 }
 
+/// Where the roots of MICs stand: certificates in PEM, at most 64, those whose issuer is their own subject are roots.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = super::fields::absent_not_null)]
+#[x_kube(
+    validation = Rule::new("has(self.configMapRef) != has(self.secretRef)")
+        .message("micRoots: give either configMapRef or secretRef")
+)]
+pub struct MicRoots {
+    /// A ConfigMap in the same namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map_ref: Option<ObjectReference>,
+    /// A Secret of type `capf.dev/mic-roots` in the same namespace. One of any other type is never read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<ObjectReference>,
+    /// The key in it that holds the certificates.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
+}
+
+/// What is done about a MIC past its end date.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = super::fields::absent_not_null)]
+#[x_kube(
+    validation = Rule::new("has(self.until) == (self.policy == 'AllowUntil')")
+        .message("expiredMIC: until goes with policy AllowUntil, and with no other")
+)]
+pub struct ExpiredMic {
+    /// Reject, Allow, or AllowUntil a date.
+    pub policy: ExpiredMicPolicy,
+    /// Date and time (RFC 3339) from which they are rejected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "deadline")]
+    pub until: Option<Timestamp>,
+}
+
+/// Policy for MICs past their end date.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum ExpiredMicPolicy {
+    /// Their phones are refused: MICExpired.
+    Reject,
+    /// The end date does not matter.
+    Allow,
+    /// The end date does not matter until a date.
+    AllowUntil,
+}
+
+impl CertificateAuthorityProxySpec {
+    /// The policy for certificates past their end, as decisions take it.
+    #[must_use]
+    pub fn past_end(&self) -> PastEnd {
+        match &self.expired_mic {
+            Some(ExpiredMic { policy: ExpiredMicPolicy::Allow, .. }) => PastEnd::Allow,
+            Some(ExpiredMic { policy: ExpiredMicPolicy::AllowUntil, until: Some(until) }) => {
+                PastEnd::AllowUntil(*until)
+            }
+            Some(_) | None => PastEnd::Reject,
+        }
+    }
+}
+
 /// Defaults for settings that a Phone leaves out.
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -205,10 +289,6 @@ pub struct CertificateSubject {
 pub struct PhoneDefaults {
     /// Authentication Mode; ByAuthenticationString when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(
-        validation = Rule::new("self in ['ByAuthenticationString', 'ByNullString']")
-            .message("authenticationMode: this version supports ByAuthenticationString and ByNullString")
-    )]
     pub authentication_mode: Option<AuthenticationMode>,
     /// Key family; RSA when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -283,7 +363,7 @@ pub struct CertificateAuthorityProxyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub endpoint_secret: Option<String>,
-    /// `Ready`, `Stalled`, `CTLUpdateRequired`, `KeySizeDiffers`, `CredentialExpiring`.
+    /// `Ready`, `Stalled`, `CTLUpdateRequired`, `KeySizeDiffers`, `CredentialExpiring`, `MICRootsUnusable`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub conditions: Vec<Condition>,

@@ -64,12 +64,14 @@ reasons! {
     LockedOut,
     /// The proxy's parameters do not permit what was asked.
     PolicyDenied,
-    /// The key that the phone returned is not of the kind that was asked for.
+    /// The key that the phone returned is not of the kind that was asked for, is known to be weak, or is another phone's.
     KeyRejected,
     /// The phone holds no certificate to authenticate with.
     NoCertificate,
-    /// The phone answered that it holds no LSC to delete.
+    /// The phone answered that it holds no LSC to delete: what was wanted is so, and the operation successful.
     NothingToDelete,
+    /// The phone answered that it did not delete its LSC, or would show no certificate.
+    PhoneRejected,
     /// The Secret does not hold 4 to 10 digits.
     AuthenticationStringMalformed,
     /// The string was used before; strings are for one time.

@@ -9,7 +9,8 @@ use std::future::Future;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::api::Reason;
+use super::proof::CertificateProof;
+use crate::api::{PhoneCertificate, Reason};
 use crate::domain::question::EvidenceKind;
 use crate::pki::KeyKind;
 
@@ -19,7 +20,7 @@ pub const OPEN: &str = "/v1/open";
 pub const ISSUE: &str = "/v1/issue";
 /// Path of [`CompleteRequest`].
 pub const COMPLETE: &str = "/v1/complete";
-/// Largest request or answer, in octets. The largest honest one holds an RSA-4096 certificate and a ticket.
+/// Largest request or answer, in octets. The largest honest one holds a certificate of 8 KiB that a phone showed, and a ticket.
 pub const MAX_BODY: usize = 32 * 1024;
 /// The name in every replica's certificate. Endpoints check it whatever address they connect to.
 pub const SERVER_NAME: &str = "controller.capf.dev";
@@ -56,6 +57,9 @@ pub struct OpenRequest {
     /// Whether certificates and signatures came.
     #[serde(default)]
     pub certificate: bool,
+    /// The certificates and signatures. Absent from an endpoint of a version that did not pass them on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<CertificateProof>,
 }
 
 impl OpenRequest {
@@ -82,6 +86,18 @@ pub enum OpenAnswer {
         key: KeyKind,
         /// Seconds within which the phone must have made it.
         key_generation_seconds: u32,
+    },
+    /// On record as begun: have the phone delete its LSC, then ask *complete*.
+    Delete {
+        /// To be presented with *complete*.
+        ticket: String,
+    },
+    /// Have the phone show a certificate, then ask *complete*.
+    Fetch {
+        /// To be presented with *complete*.
+        ticket: String,
+        /// Which.
+        certificate: PhoneCertificate,
     },
     /// The phone is known and nothing is wanted of it.
     NothingScheduled,
@@ -139,7 +155,7 @@ pub struct CompleteRequest {
 }
 
 /// How it went.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "outcome")]
 pub enum CompleteOutcome {
     /// The phone stored the certificate.
@@ -158,6 +174,35 @@ pub enum CompleteOutcome {
     KeyGenerationTimedOut,
     /// The phone's user stopped the operation.
     Aborted,
+    /// The phone deleted its LSC.
+    Deleted,
+    /// The phone had no LSC to delete.
+    NothingToDelete,
+    /// The phone did not delete its LSC.
+    DeleteRejected {
+        /// REASON of the phone.
+        reason: u8,
+    },
+    /// The phone showed a certificate.
+    Fetched {
+        /// What it was asked for.
+        asked: PhoneCertificate,
+        /// What it showed (DER, unverified), base64.
+        #[serde(with = "base64_octets")]
+        certificate: Vec<u8>,
+    },
+    /// The phone holds no such certificate.
+    NothingFetched {
+        /// What it was asked for.
+        asked: PhoneCertificate,
+    },
+    /// The phone would not show the certificate.
+    FetchRejected {
+        /// What it was asked for.
+        asked: PhoneCertificate,
+        /// REASON of the phone.
+        reason: u8,
+    },
 }
 
 /// Answer to *complete*.
@@ -166,6 +211,11 @@ pub enum CompleteOutcome {
 pub enum CompleteAnswer {
     /// On record.
     Recorded,
+    /// On record; now have the phone show this one, and ask *complete* again with the same ticket.
+    Fetch {
+        /// Which.
+        certificate: PhoneCertificate,
+    },
     /// Not recorded: the operation is over, or it has another certificate by now.
     Refused {
         /// Why.
@@ -192,6 +242,8 @@ impl fmt::Display for OpenAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Install { key, .. } => write!(f, "install a certificate for a key {key}"),
+            Self::Delete { .. } => f.write_str("delete the LSC"),
+            Self::Fetch { certificate, .. } => write!(f, "show the {certificate}"),
             Self::NothingScheduled => f.write_str("nothing is scheduled"),
             Self::UnknownDevice => f.write_str("unknown device"),
             Self::Refused { reason } => write!(f, "refused: {reason}"),
@@ -200,16 +252,16 @@ impl fmt::Display for OpenAnswer {
 }
 
 /// Octets as base64 text.
-mod base64_octets {
+pub(super) mod base64_octets {
     use base64::Engine as _;
     use base64::prelude::BASE64_STANDARD;
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
-    pub(super) fn serialize<S: Serializer>(octets: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in super::super) fn serialize<S: Serializer>(octets: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&BASE64_STANDARD.encode(octets))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
         let text = String::deserialize(deserializer)?;
         BASE64_STANDARD.decode(text).map_err(D::Error::custom)
     }
@@ -227,6 +279,7 @@ mod tests {
             session_id: 7,
             digits: Some(Digits("4711".to_owned().into())),
             certificate: false,
+            proof: None,
         };
         assert_eq!(
             serde_json::to_string(&open).unwrap(),

@@ -4,23 +4,29 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
+mod admit;
+mod certificates;
 mod change;
+mod complete;
 mod doubt;
 
 pub(super) use change::{Changed, Next};
 
+use super::anchors::AnchorCache;
 use super::credentials::Credentials;
 use super::issuers::Issuers;
-use super::questions::{
-    CompleteAnswer, CompleteOutcome, CompleteRequest, IssueAnswer, IssueRequest, OpenAnswer, OpenRequest, Unavailable,
-};
+use super::questions::{IssueAnswer, IssueRequest, OpenAnswer, OpenRequest, Unavailable};
 use super::strings::{StringCheck, Strings};
-use crate::api::{CertificateAuthorityProxy, CertificateOperation, IssuedCertificateStatus, LscSummary, Phase, Reason};
+use crate::api::{
+    CertificateAuthorityProxy, CertificateOperation, CertificateOperationKind, IssuedCertificateStatus, LscSummary,
+    Phase, Reason,
+};
 use crate::controller::store::Store;
 use crate::controller::world::{ObjectKey, PhoneView, World};
 use crate::domain::budget::Budget;
+use crate::domain::existing::Proven;
 use crate::domain::question::{self, Verdict};
 use crate::domain::ticket::{SigningGrant, Ticket, VerifiedTicket};
 use crate::domain::transition::{Event, NotPossible};
@@ -28,8 +34,6 @@ use crate::pki::{LscRequest, LscSubject, PublicKey};
 
 /// Characters of a certificate (PEM) that an operation's status holds, as its schema says.
 const MAX_PEM: usize = 4096;
-/// How long after the key time limit a ticket serves: the rest of the session.
-const TICKET_TAIL: SignedDuration = SignedDuration::from_mins(5);
 
 /// See the module.
 #[derive(Debug)]
@@ -38,6 +42,7 @@ pub struct Service {
     store: Store,
     credentials: Arc<Credentials>,
     issuers: Issuers,
+    anchors: AnchorCache,
     strings: Strings,
     /// One change of an operation at a time in this replica: conflicts then come from other replicas only.
     locks: Mutex<HashMap<ObjectKey, Arc<tokio::sync::Mutex<()>>>>,
@@ -51,12 +56,34 @@ struct Found {
     verdict: Verdict,
 }
 
+/// What a phone was let in by.
+#[derive(Default)]
+struct Grounds {
+    /// In a word, for people.
+    authenticated_by: String,
+    /// The certificates it offered.
+    certificates: Option<Proven>,
+    /// Keyed digest of the given string that it entered.
+    spent_string: Option<String>,
+}
+
+impl Grounds {
+    fn of(authenticated_by: impl Into<String>) -> Self {
+        Self { authenticated_by: authenticated_by.into(), ..Self::default() }
+    }
+
+    fn mode(operation: &CertificateOperation) -> Self {
+        Self::of(format!("{:?}", operation.spec.authentication_mode))
+    }
+}
+
 impl Service {
     /// A service over what this replica knows.
     #[must_use]
     pub fn new(world: Arc<World>, store: Store, credentials: Arc<Credentials>) -> Self {
         Self {
             issuers: Issuers::new(store.clone()),
+            anchors: AnchorCache::new(store.clone()),
             strings: Strings::new(store.clone(), Arc::clone(&credentials)),
             world,
             store,
@@ -77,8 +104,11 @@ impl Service {
             self.learn_anew(&proxy, &request).await?;
             found = self.look(&proxy, &request);
         }
+        if found.verdict == Verdict::CheckCertificates {
+            return self.by_certificate(&proxy, &request).await;
+        }
         let Verdict::CheckString { .. } = found.verdict else {
-            return Ok(self.without_check(&proxy, &found, &request));
+            return self.without_check(&proxy, &found, &request).await;
         };
         let Some(operation) = found.armed.as_deref().map(ObjectKey::of) else {
             return Ok(OpenAnswer::NothingScheduled);
@@ -90,14 +120,17 @@ impl Service {
         let (Verdict::CheckString { secret }, Some(armed), Some(digits)) =
             (&found.verdict, found.armed.as_deref(), &request.digits)
         else {
-            return Ok(self.without_check(&proxy, &found, &request));
+            return self.without_check(&proxy, &found, &request).await;
         };
         if ObjectKey::of(armed) != operation {
             return Err(Unavailable("another operation was armed meanwhile".into()));
         }
         let entered = (request.session_id, &digits.0);
         match self.strings.check(self, &proxy, &found.view, &operation, secret, entered).await? {
-            StringCheck::Right { spent } => Ok(self.admit(&proxy, armed, &request, spent)),
+            StringCheck::Right { spent } => {
+                let grounds = Grounds { spent_string: spent, ..Grounds::mode(armed) };
+                self.admit(&proxy, armed, &request, grounds).await
+            }
             StringCheck::Refused(reason) => Ok(OpenAnswer::Refused { reason }),
         }
     }
@@ -114,51 +147,26 @@ impl Service {
     }
 
     /// The answer where no string decides.
-    fn without_check(&self, proxy: &CertificateAuthorityProxy, found: &Found, request: &OpenRequest) -> OpenAnswer {
-        match (&found.verdict, &found.armed) {
+    async fn without_check(
+        &self,
+        proxy: &CertificateAuthorityProxy,
+        found: &Found,
+        request: &OpenRequest,
+    ) -> Result<OpenAnswer, Unavailable> {
+        Ok(match (&found.verdict, &found.armed) {
             (Verdict::UnknownDevice, _) => OpenAnswer::UnknownDevice,
             (Verdict::Refused(reason, why), _) => {
                 tracing::info!(device = %request.device_name, %reason, why, "not let in");
                 OpenAnswer::Refused { reason: *reason }
             }
-            (Verdict::AdmitByNullString, Some(armed)) => self.admit(proxy, armed, request, None),
-            (Verdict::CheckString { .. }, Some(_)) => OpenAnswer::Refused { reason: Reason::InvalidCredentials },
-            (Verdict::NothingScheduled | Verdict::AdmitByNullString | Verdict::CheckString { .. }, _) => {
-                OpenAnswer::NothingScheduled
+            (Verdict::AdmitByNullString, Some(armed)) => {
+                return self.admit(proxy, armed, request, Grounds::mode(armed)).await;
             }
-        }
-    }
-
-    fn admit(
-        &self,
-        proxy: &CertificateAuthorityProxy,
-        operation: &CertificateOperation,
-        request: &OpenRequest,
-        spent_string: Option<String>,
-    ) -> OpenAnswer {
-        let Ok(key) = crate::api::resolve_key(operation.spec.key_type, operation.spec.key_size) else {
-            return OpenAnswer::Refused { reason: Reason::KeyRejected };
-        };
-        if request.version < 3 && !key.is_rsa() {
-            tracing::info!(device = %request.device_name, "phones of protocol version 2 make RSA keys only");
-            return OpenAnswer::Refused { reason: Reason::KeyRejected };
-        }
-        let seconds = u32::from(proxy.spec.maximum_key_generation_minutes) * 60;
-        let lasts = SignedDuration::from_secs(i64::from(seconds)) + TICKET_TAIL;
-        let key_of = ObjectKey::of(proxy);
-        let ticket = Ticket {
-            namespace: key_of.namespace,
-            proxy: key_of.name,
-            device: request.device_name.clone(),
-            operation: operation.metadata.name.clone().unwrap_or_default(),
-            operation_uid: operation.metadata.uid.clone().unwrap_or_default(),
-            evidence: format!("{:?}", operation.spec.authentication_mode),
-            session_id: request.session_id,
-            spent_string,
-            sha256_fingerprint: None,
-            expires: crate::clock::now().checked_add(lasts).unwrap_or(Timestamp::MAX),
-        };
-        OpenAnswer::Install { ticket: ticket.seal(&self.credentials.tickets), key, key_generation_seconds: seconds }
+            (Verdict::CheckString { .. } | Verdict::CheckCertificates, Some(_)) => {
+                OpenAnswer::Refused { reason: Reason::InvalidCredentials }
+            }
+            (_, _) => OpenAnswer::NothingScheduled,
+        })
     }
 
     /// Answers *issue*.
@@ -174,14 +182,25 @@ impl Service {
         let proxy = self.proxy(proxy)?;
         let key = ObjectKey::new(&ticket.ticket().namespace, &ticket.ticket().operation);
         let uid = ticket.ticket().operation_uid.clone();
+        // A key that comes with the ticket of a deletion ends nothing: it is the endpoint that is wrong, not the phone.
+        if ticket.ticket().certificate_operation != CertificateOperationKind::InstallUpgrade {
+            return refused(Reason::InvalidCredentials);
+        }
         let lock = self.lock(&key);
         let _one_at_a_time = lock.lock().await;
         let Some(operation) = self.operation(&key, &uid).await? else { return refused(Reason::Superseded) };
+        // Its operation outlives a deleted Phone until it is collected; nothing is signed for it meanwhile.
+        let phone = ObjectKey::new(&key.namespace, &operation.spec.phone_ref.name);
+        if self.world.phone_view(&phone).phone.is_none_or(|p| p.metadata.deletion_timestamp.is_some()) {
+            return refused(Reason::Superseded);
+        }
         let asked = crate::api::resolve_key(operation.spec.key_type, operation.spec.key_size);
         let public_key = PublicKey::from_spki(&request.public_key)
             .map_err(|why| why.to_string())
             .and_then(|made| asked.map_err(|e| e.to_string()).map(|asked| (made, asked)))
-            .and_then(|(made, asked)| made.matches(asked).map_err(|e| e.to_string()).map(|()| made));
+            .and_then(|(made, asked)| made.matches(asked).map_err(|e| e.to_string()).map(|()| made))
+            .and_then(|made| made.check_strength().map_err(|e| e.to_string()).map(|()| made))
+            .and_then(|made| self.not_in_use(&key.namespace, &operation, made));
         let public_key = match public_key {
             Ok(public_key) => public_key,
             Err(message) => {
@@ -192,6 +211,22 @@ impl Service {
         };
         let Ok(grant) = ticket.grant(public_key) else { return refused(Reason::InvalidCredentials) };
         self.deliver(&proxy, &operation, &key, &grant, now).await
+    }
+
+    /// The key, if no other phone has it: two devices with one key are one device, or one key that is no secret.
+    fn not_in_use(
+        &self,
+        namespace: &str,
+        operation: &CertificateOperation,
+        key: PublicKey,
+    ) -> Result<PublicKey, String> {
+        let phone = ObjectKey::new(namespace, &operation.spec.phone_ref.name);
+        match self.world.other_holder(&crate::pki::hex(&key.sha256()), &phone) {
+            None => Ok(key),
+            Some(other) => {
+                Err(format!("cannot accept the public key: it is the one of {other}; each phone needs its own"))
+            }
+        }
     }
 
     /// Puts a certificate for the granted key on record, or finds it there, and answers with it.
@@ -218,6 +253,7 @@ impl Service {
                 None => Next::make(Event::Issued {
                     certificate: certificate.clone(),
                     authenticated_by: grant.ticket().evidence.clone(),
+                    evidence: grant.ticket().certificates.clone(),
                     spent_string: grant.ticket().spent_string.clone(),
                 }),
             })
@@ -278,40 +314,6 @@ impl Service {
         Ok(Some(IssuedCertificateStatus { summary, pem: signed.pem().to_owned(), issued_at: now }))
     }
 
-    /// Answers *complete*.
-    ///
-    /// # Errors
-    /// [`Unavailable`] when the phone shall come again.
-    pub async fn complete(&self, proxy: &ObjectKey, request: CompleteRequest) -> Result<CompleteAnswer, Unavailable> {
-        let Some(ticket) = self.believed("complete", proxy, &request.ticket, request.session_id) else {
-            return Ok(CompleteAnswer::Refused { reason: Reason::InvalidCredentials });
-        };
-        let ticket = ticket.ticket().clone();
-        let proxy = self.proxy(proxy)?;
-        let Some(event) = completing(&proxy, &ticket, request.outcome) else {
-            return Ok(CompleteAnswer::Refused { reason: Reason::InvalidCredentials });
-        };
-        let key = ObjectKey::new(&ticket.namespace, &ticket.operation);
-        let lock = self.lock(&key);
-        let _one_at_a_time = lock.lock().await;
-        let next = |operation: &CertificateOperation| match stands_recorded(operation, &ticket, request.outcome) {
-            true => Next::Done,
-            false => Next::make(event.clone()),
-        };
-        match self.change(&key, &ticket.operation_uid, next).await? {
-            Changed::Recorded(operation) => {
-                tracing::info!(operation = %key, phase = ?operation.phase(), outcome = ?request.outcome, "recorded");
-                Ok(CompleteAnswer::Recorded)
-            }
-            Changed::NotPossible(NotPossible::Counted(_)) => Ok(CompleteAnswer::Recorded),
-            Changed::NotPossible(why) => {
-                tracing::info!(operation = %key, %why, "not recorded");
-                Ok(CompleteAnswer::Refused { reason: Reason::Superseded })
-            }
-            Changed::Gone => Ok(CompleteAnswer::Refused { reason: Reason::Superseded }),
-        }
-    }
-
     /// The ticket that came with a question, if it is ours, for this proxy, this session and this time.
     fn believed(&self, question: &str, proxy: &ObjectKey, sealed: &str, session_id: u32) -> Option<VerifiedTicket> {
         let of_proxy = (proxy.namespace.as_str(), proxy.name.as_str());
@@ -325,40 +327,9 @@ impl Service {
     }
 }
 
-/// Whether the record says already what the phone says: the answer to an earlier question was lost.
-fn stands_recorded(operation: &CertificateOperation, ticket: &Ticket, outcome: CompleteOutcome) -> bool {
-    let status = operation.status_or_default();
-    let stored = status.certificate.map(|c| c.summary.sha256_fingerprint);
-    outcome == CompleteOutcome::Stored && status.phase == Phase::Successful && stored == ticket.sha256_fingerprint
-}
-
 fn same_key_again(operation: &CertificateOperation, grant: &SigningGrant) -> Option<IssuedCertificateStatus> {
     let certificate = operation.status.as_ref().filter(|s| s.phase == Phase::InProgress)?.certificate.clone()?;
     (certificate.summary.public_key_sha256 == crate::pki::hex(&grant.public_key().sha256())).then_some(certificate)
-}
-
-/// The event that an outcome stands for; none when the ticket does not fit it.
-fn completing(proxy: &CertificateAuthorityProxy, ticket: &Ticket, outcome: CompleteOutcome) -> Option<Event> {
-    let (limit, session_id) = (proxy.spec.maximum_key_generation_attempts, ticket.session_id);
-    Some(match outcome {
-        CompleteOutcome::Stored => Event::Stored { sha256_fingerprint: ticket.sha256_fingerprint.clone()? },
-        CompleteOutcome::StoreRejected { reason } => Event::Rejected {
-            reason: Reason::StoreRejected,
-            message: format!("the phone did not store its certificate and gave reason {reason}"),
-            sha256_fingerprint: Some(ticket.sha256_fingerprint.clone()?),
-        },
-        CompleteOutcome::KeyGenerationFailed { .. } => {
-            Event::KeyGeneration { reason: Reason::KeyGenerationFailed, limit, session_id }
-        }
-        CompleteOutcome::KeyGenerationTimedOut => {
-            Event::KeyGeneration { reason: Reason::KeyGenerationTimeout, limit, session_id }
-        }
-        CompleteOutcome::Aborted => Event::Rejected {
-            reason: Reason::UserAborted,
-            message: "the phone's user stopped the operation; set a new revision to run again".into(),
-            sha256_fingerprint: ticket.sha256_fingerprint.clone(),
-        },
-    })
 }
 
 /// The names in LSCs and in CAPF's own certificates.

@@ -77,13 +77,13 @@ pub(crate) async fn read_string(store: &Store, key: &ObjectKey) -> Result<Authen
     AuthenticationString::parse(digits.expose_secret()).map_err(|why| malformed(format!("Secret {} {why}", key.name)))
 }
 
-/// Whether a given string was used up by another operation of the phone.
-pub(crate) fn is_spent(digest: &str, operations: &[Arc<CertificateOperation>], except: Option<&str>) -> bool {
-    operations
-        .iter()
-        .filter(|o| except.is_none() || o.metadata.uid.as_deref() != except)
-        .filter_map(|o| o.status.as_ref()?.spent_string.as_deref())
-        .any(|spent| spent == digest)
+/// Whether a given string was used up by another operation of the phone, one that is pruned by now included.
+pub(crate) fn is_spent(digest: &str, view: &PhoneView, except: Option<&str>) -> bool {
+    let others = view.operations.iter().filter(|o| except.is_none() || o.metadata.uid.as_deref() != except);
+    let mut of_operations = others.filter_map(|o| o.status.as_ref()?.spent_string.as_deref());
+    let mut remembered = view.phone.iter().filter_map(|p| p.status.as_ref()).flat_map(|s| &s.spent_strings);
+    of_operations.any(|spent| spent == digest)
+        || remembered.any(|begins| !begins.is_empty() && digest.starts_with(begins))
 }
 
 impl Strings {
@@ -130,7 +130,7 @@ impl Strings {
         };
         let phone = view.phone.as_ref().and_then(|p| p.metadata.name.clone()).unwrap_or_default();
         let spent = (!generates_string(&known.spec)).then(|| string.digest(&self.credentials.strings, &phone));
-        if spent.as_deref().is_some_and(|digest| is_spent(digest, &view.operations, Some(&uid))) {
+        if spent.as_deref().is_some_and(|digest| is_spent(digest, view, Some(&uid))) {
             return Ok(StringCheck::Refused(Reason::AuthenticationStringReused));
         }
         let rate = proxy.spec.limits.wrong_strings_per_second;

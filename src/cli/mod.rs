@@ -8,6 +8,7 @@ pub mod reference;
 pub mod report;
 mod report_args;
 pub mod table;
+pub mod trace;
 
 use std::io;
 
@@ -34,6 +35,8 @@ pub enum Command {
     Phone(Box<crate::phone::PhoneArgs>),
     /// Show phones with their certificate operations, authentication modes and strings: the CAPF report
     Report(Box<report::ReportArgs>),
+    /// Show what a phone showed in its newest Troubleshoot: one trace for each certificate
+    Trace(trace::TraceArgs),
     /// Export what an endpoint outside the cluster needs, as files
     EndpointBundle(endpoint_bundle::EndpointBundleArgs),
     /// Print the CustomResourceDefinitions

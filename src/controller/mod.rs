@@ -1,6 +1,7 @@
 //! Gather, decide, act: everything that touches the API server on behalf of the controller.
 
 pub mod events;
+mod key_limits;
 pub mod lease;
 pub mod phone;
 pub mod proxy;

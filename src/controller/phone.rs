@@ -100,6 +100,10 @@ impl Phones {
                     }
                     self.advance(key, &view, &operation, Event::Ended { reason, message }).await?;
                 }
+                Step::Prune { operations } => {
+                    self.prune(&view, &operations).await?;
+                    return Ok(Some(crate::clock::now()));
+                }
                 Step::WriteStatus { status, make_string_for, discard_strings_of } => {
                     if let Some(operation) = make_string_for {
                         self.make_string(key, &view, &operation).await?;
@@ -119,7 +123,7 @@ impl Phones {
         match read_string(&self.store, &key).await {
             Ok(string) => {
                 let digest = string.digest(&self.credentials.strings, &phone.name);
-                if is_spent(&digest, &view.operations, None) {
+                if is_spent(&digest, view, None) {
                     let message = format!("the string in Secret {secret} was used before; write a new one into it");
                     return Ok(StringFact::Unusable(Reason::AuthenticationStringReused, message));
                 }
@@ -198,6 +202,17 @@ impl Phones {
                 return Err(error.into());
             }
             Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Deletes finished operations, each only as it is known here.
+    async fn prune(&self, view: &PhoneView, names: &[String]) -> Result<(), PhoneError> {
+        let named = |o: &&Arc<CertificateOperation>| o.metadata.name.as_ref().is_some_and(|name| names.contains(name));
+        for operation in view.operations.iter().filter(named) {
+            self.store.delete_known(operation.as_ref()).await?;
+            self.world.forget(operation.as_ref());
+            tracing::info!(operation = %ObjectKey::of(operation.as_ref()), "deleted: it has outlived its use");
         }
         Ok(())
     }

@@ -11,10 +11,12 @@ use kube::api::ObjectMeta;
 use secrecy::ExposeSecret as _;
 
 use super::events::Reporter;
+use super::key_limits::{NoKey, within_limits};
 use super::phone::owned_by;
 use super::store::{CallError, Cause, Store};
 use super::world::{ObjectKey, World};
 use crate::api::{CertificateAuthorityProxy, PROXY_LABEL};
+use crate::authority::anchors::read_anchors;
 use crate::authority::bundle::{EndpointConfig, files};
 use crate::authority::credentials::{Credentials, text};
 use crate::authority::service::subject;
@@ -83,6 +85,7 @@ impl Proxies {
             return Ok(None);
         };
         let (outcome, again) = match self.activate(key, &proxy).await {
+            Ok(activated) if activated.mic_roots.is_some() => (Ok(activated), SignedDuration::from_mins(1)),
             Ok(activated) => (Ok(activated), LOOK_EVERY),
             Err(Hindrance::Obstacle(obstacle)) => {
                 tracing::warn!(proxy = %key, reason = obstacle.reason, message = obstacle.message, "not activated");
@@ -112,7 +115,11 @@ impl Proxies {
         let service = self.pair(OwnKeyRole::Service, key, proxy, Some(issuer.facts.not_after)).await?;
         self.publish(key, proxy, &issuer, &service).await?;
         let client_not_after = self.bundle(key, proxy, &service).await?;
-        Ok(Activated { issuer: issuer.facts, service: service.facts, client_not_after })
+        let mic_roots = match &proxy.spec.mic_roots {
+            Some(roots) => read_anchors(&self.store, &key.namespace, roots).await?.err(),
+            None => None,
+        };
+        Ok(Activated { issuer: issuer.facts, service: service.facts, client_not_after, mic_roots })
     }
 
     /// One of the two key pairs: as it is, or made now.
@@ -336,10 +343,9 @@ async fn make(
     let (key, subject, now) = (own_key(proxy)?, subject(proxy), crate::clock::now());
     let attempts = proxy.spec.maximum_key_generation_attempts;
     let minutes = Duration::from_secs(60 * u64::from(proxy.spec.maximum_key_generation_minutes));
-    let mut obstacle = unusable("no attempt was allowed");
-    for attempt in 1..=attempts {
+    let generate = || {
         let subject = subject.clone();
-        let generate = move || -> Result<OwnPair, IssueError> {
+        move || -> Result<OwnPair, IssueError> {
             match (role, issuer_not_after) {
                 (OwnKeyRole::Service, Some(issuer_not_after)) => generate_service(&ServiceRequest {
                     subject: &subject,
@@ -352,15 +358,12 @@ async fn make(
                     generate_issuer(&IssuerRequest { common_name: None, subject: &subject, key, years: OWN_YEARS, now })
                 }
             }
-        };
-        let (reason, why) = match tokio::time::timeout(minutes, tokio::task::spawn_blocking(generate)).await {
-            Ok(Ok(Ok(pair))) => return Ok(pair),
-            Ok(Ok(Err(error))) => ("KeyGenerationFailed", error.to_string()),
-            Ok(Err(error)) => ("KeyGenerationFailed", error.to_string()),
-            Err(_) => ("KeyGenerationTimeout", format!("not done within {minutes:?}")),
-        };
-        tracing::warn!(?role, attempt, attempts, why, "making a key pair");
-        obstacle = Obstacle { reason, message: format!("attempt {attempt} of {attempts}: {why}"), stalls: false };
-    }
-    Err(obstacle)
+        }
+    };
+    let made = within_limits(minutes, attempts, generate).await;
+    made.map_err(|NoKey { reason, message }| Obstacle {
+        reason,
+        message: format!("{role:?}: {message}"),
+        stalls: false,
+    })
 }

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Config, Resource};
 use serde::Serialize;
@@ -172,6 +172,24 @@ impl Store {
     pub async fn delete<K: Kind>(&self, key: &ObjectKey) -> Result<(), CallError> {
         let api = self.api::<K>(&key.namespace);
         match self.bounded::<K, _>("deleting", key.clone(), api.delete(&key.name, &DeleteParams::default())).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.cause == Cause::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes this very object, as it is known here; it is no error when there is none.
+    ///
+    /// # Errors
+    /// [`Cause::Conflict`] when it has changed, or when the API server does not answer or refuses.
+    pub async fn delete_known<K: Kind>(&self, object: &K) -> Result<(), CallError> {
+        let key = ObjectKey::of(object);
+        let api = self.api::<K>(&key.namespace);
+        let preconditions =
+            Preconditions { uid: object.meta().uid.clone(), resource_version: object.meta().resource_version.clone() };
+        let how = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        let name = key.name.clone();
+        match self.bounded::<K, _>("deleting", key, api.delete(&name, &how)).await {
             Ok(_) => Ok(()),
             Err(error) if error.cause == Cause::NotFound => Ok(()),
             Err(error) => Err(error),

@@ -1,6 +1,8 @@
 //! Decisions, as values: what was observed goes in, what to do comes out. No client, no socket, no clock.
 
 pub mod budget;
+pub mod existing;
+pub mod history;
 pub mod phone;
 pub mod phone_status;
 pub mod proxy;
@@ -10,8 +12,13 @@ mod resolve;
 pub mod retry;
 pub mod string;
 pub mod ticket;
+pub mod trace;
 pub mod transition;
 
+#[cfg(test)]
+mod existing_tests;
+#[cfg(test)]
+mod operation_tests;
 #[cfg(test)]
 mod phone_tests;
 #[cfg(test)]

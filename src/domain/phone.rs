@@ -8,16 +8,17 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::resolve::{deadline, permitted, resolve};
-use super::{phone_status, retry};
+use super::resolve::{deadline, deletable, permitted, resolve};
+use super::{history, phone_status, retry};
 use crate::api::{
     AuthenticationMode, AuthenticationStringSource, CertificateAuthorityProxy, CertificateOperation,
     CertificateOperationKind, CertificateOperationSpec, ConditionType, Phone, PhoneStatus, Reason, RequestedBy,
     Written,
 };
 
-/// How long after a certificate was put on record the session that delivers it may still be open: the longest answer
-/// time of an endpoint for taking the certificate and again for answering, and 7 seconds each for *issue* and *complete*.
+/// How long after a certificate was put on record, or a deletion or fetch begun, its session may still be open: the longest
+/// answer time of an endpoint for taking what is sent and again for answering, and 7 seconds each for the questions before
+/// and after.
 const SESSION_TAIL: SignedDuration = SignedDuration::from_secs(254);
 
 /// Everything that the decision looks at.
@@ -79,6 +80,11 @@ pub enum Step {
         reason: Reason,
         /// The cause and the remedy.
         message: String,
+    },
+    /// Delete finished operations that have outlived their use.
+    Prune {
+        /// Their names.
+        operations: Vec<String>,
     },
     /// Write the phone's status. Strings are made before it and discarded before it.
     WriteStatus {
@@ -145,9 +151,15 @@ pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Step {
         Err(step) => return *step,
     };
     let accepted = verdict == Verdict::Accepted;
-    let next = phone_status::roll_up(phone, target.map(AsRef::as_ref), accepted.then_some(written), &verdict, now);
+    let operations = (armed.map(AsRef::as_ref), target.map(AsRef::as_ref));
+    let accepted = accepted.then_some(written);
+    let next = phone_status::roll_up(phone, operations, observed.operations, accepted, &verdict, now);
     if next != status {
         return write(observed, &status, next, target.map(AsRef::as_ref));
+    }
+    let outlived = observed.proxy.map(|proxy| history::outlived(phone, observed.operations, proxy, now));
+    if let Some(operations) = outlived.filter(|names| !names.is_empty()) {
+        return Step::Prune { operations };
     }
     let of_a_string = [Reason::AuthenticationStringMalformed, Reason::AuthenticationStringReused];
     let looks_again = match &verdict {
@@ -271,7 +283,9 @@ fn applied_by_a_person<'a>(
     if proxy.spec.suspend {
         return Ok((target, None));
     }
-    if let Err((reason, message)) = permitted(newest.spec.authentication_mode, proxy) {
+    let of_phone = |phone| deletable(newest.spec.certificate_operation, phone);
+    let refused = permitted(newest.spec.authentication_mode, proxy).and(observed.phone.map_or(Ok(()), of_phone));
+    if let Err((reason, message)) = refused {
         return Err(Box::new(end(newest, reason, message)));
     }
     match look_at_string(observed, newest.spec.authentication_string.as_ref()) {
@@ -286,10 +300,12 @@ fn applied_by_a_person<'a>(
     }
 }
 
-/// When the session that delivers the certificate on record is over at the latest.
+/// When the session is over at the latest that delivers the certificate on record, or that was begun for a deletion or fetch.
 fn delivered_by(operation: &CertificateOperation) -> Option<Timestamp> {
-    let certificate = operation.status.as_ref().and_then(|s| s.certificate.as_ref())?;
-    certificate.issued_at.checked_add(SESSION_TAIL).ok()
+    let status = operation.status.as_ref()?;
+    let delivered = status.certificate.as_ref().and_then(|c| c.issued_at.checked_add(SESSION_TAIL).ok());
+    let begun = status.begun_at.and_then(|at| at.checked_add(SESSION_TAIL).ok());
+    delivered.max(begun)
 }
 
 fn supersede(operation: &CertificateOperation, message: &str, now: Timestamp) -> Step {

@@ -1,17 +1,26 @@
 //! The status of a Phone, rolled up from its spec, its armed operation and how the spec fared.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::phone::{Verdict, string_secret};
+use super::trace::shows_lsc;
 use crate::api::{
     ArmedOperation, CertificateOperation, CertificateOperationKind, ConditionStatus, ConditionType, Conditions,
     LscState, Phase, Phone, PhoneStatus, Reason, Written,
 };
 
-/// The status that the record calls for. `accepted` are the settings as written, when they have been acted on.
+/// Digests of used-up strings that a phone remembers besides those of its operations.
+const SPENT_KEPT: usize = 8;
+/// Digits of a digest that are remembered: 64 bits, for what is compared is a keyed digest and chance is all there is to fear.
+const SPENT_DIGITS: usize = 16;
+
+/// The status that the record calls for, with the operation that the status names by now and the one that it is to name. `accepted` are the settings as written, when they have been acted on.
 pub(super) fn roll_up(
     phone: &Phone,
-    armed: Option<&CertificateOperation>,
+    (named, armed): (Option<&CertificateOperation>, Option<&CertificateOperation>),
+    operations: &[Arc<CertificateOperation>],
     accepted: Option<Written>,
     verdict: &Verdict,
     now: Timestamp,
@@ -26,18 +35,59 @@ pub(super) fn roll_up(
         operation_status: Some(operation_status(operation.as_ref())),
         lsc_state: before.lsc_state,
         lsc: before.lsc,
+        mic: before.mic,
+        spent_strings: spent_strings(before.spent_strings, operations),
         conditions: Vec::new(),
         operation,
     };
-    if let Some(installed) = armed.filter(|o| o.phase() == Phase::Successful)
-        && installed.spec.certificate_operation == CertificateOperationKind::InstallUpgrade
-    {
-        let certificate = installed.status.as_ref().and_then(|s| s.certificate.as_ref());
-        next.lsc = certificate.map(|c| c.summary.clone());
-        next.lsc_state = LscState::Installed;
+    // The one that is named gives way to a newer one without having been rolled up, if that was waiting for its end.
+    for over in [named, armed].into_iter().flatten().filter(|o| o.phase().is_terminal()) {
+        take_certificates(&mut next, over);
     }
     next.conditions = conditions(phone, next.operation.as_ref(), verdict, now);
     next
+}
+
+/// What a finished operation tells of the phone's certificates. Only what the phone said to the end counts.
+fn take_certificates(next: &mut PhoneStatus, over: &CertificateOperation) {
+    let Some(status) = &over.status else { return };
+    // A MIC that was shown is known, however the operation ended.
+    let known = next.mic.take();
+    next.mic = status.mic.clone().map(|shown| shown.remembered_over(known.clone())).or(known);
+    if status.phase != Phase::Successful {
+        return;
+    }
+    let holds = match over.spec.certificate_operation {
+        CertificateOperationKind::InstallUpgrade => {
+            next.lsc = status.certificate.as_ref().map(|c| c.summary.clone());
+            Some(true)
+        }
+        CertificateOperationKind::Delete => Some(false),
+        CertificateOperationKind::Troubleshoot => shows_lsc(&status.traces),
+        CertificateOperationKind::NoPendingOperation => None,
+    };
+    match holds {
+        Some(true) => next.lsc_state = LscState::Installed,
+        // What the phone does not hold authenticates nobody.
+        Some(false) => (next.lsc_state, next.lsc) = (LscState::NotInstalled, None),
+        None => {}
+    }
+}
+
+/// What is kept of the digests of used-up strings, so that they outlive their operations. Of operations that are over only: before, the
+/// operation itself remembers, and a status is not written in the middle of a session.
+fn spent_strings(mut known: Vec<String>, operations: &[Arc<CertificateOperation>]) -> Vec<String> {
+    let over = operations.iter().filter(|o| o.phase().is_terminal()).filter_map(|o| o.status.as_ref());
+    let mut spent: Vec<_> = over.filter_map(|s| Some((s.completed_at, s.spent_string.as_ref()?))).collect();
+    // In one order whatever was known before: the list must not go round and round.
+    spent.sort();
+    for (_, digest) in spent {
+        let digest: String = digest.chars().take(SPENT_DIGITS).collect();
+        known.retain(|k| *k != digest);
+        known.push(digest);
+    }
+    known.drain(..known.len().saturating_sub(SPENT_KEPT));
+    known
 }
 
 fn in_brief(operation: &CertificateOperation) -> ArmedOperation {

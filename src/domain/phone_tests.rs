@@ -15,16 +15,16 @@ use crate::api::{
 };
 
 /// A little cluster: steps are applied to it the way the API server would.
-struct Cluster {
-    phone: Option<Phone>,
-    operations: Vec<CertificateOperation>,
-    proxy: Option<CertificateAuthorityProxy>,
-    strings: BTreeMap<String, StringFact>,
-    now: Timestamp,
+pub(super) struct Cluster {
+    pub phone: Option<Phone>,
+    pub operations: Vec<CertificateOperation>,
+    pub proxy: Option<CertificateAuthorityProxy>,
+    pub strings: BTreeMap<String, StringFact>,
+    pub now: Timestamp,
 }
 
 impl Cluster {
-    fn with(spec: Value) -> Self {
+    pub(super) fn with(spec: Value) -> Self {
         Self {
             phone: Some(phone(spec)),
             operations: Vec::new(),
@@ -34,7 +34,7 @@ impl Cluster {
         }
     }
 
-    fn step(&self) -> Step {
+    pub(super) fn step(&self) -> Step {
         let operations: Vec<_> = self.operations.iter().cloned().map(Arc::new).collect();
         let observed = Observed {
             phone: self.phone.as_ref(),
@@ -46,7 +46,7 @@ impl Cluster {
     }
 
     /// Takes steps until there is nothing left to do; returns them without the last rest.
-    fn settle(&mut self) -> Vec<Step> {
+    pub(super) fn settle(&mut self) -> Vec<Step> {
         let mut taken = Vec::new();
         for _ in 0..20 {
             let step = self.step();
@@ -63,6 +63,10 @@ impl Cluster {
                     self.happen(&operation, Event::Armed { completes_by });
                 }
                 Step::End { operation, reason, message } => self.happen(&operation, Event::Ended { reason, message }),
+                Step::Prune { operations } => {
+                    let goes = |o: &CertificateOperation| operations.contains(o.metadata.name.as_ref().unwrap());
+                    self.operations.retain(|o| !goes(o));
+                }
                 Step::WriteStatus { status, .. } => self.phone.as_mut().unwrap().status = Some(*status),
             }
             taken.push(step);
@@ -70,19 +74,20 @@ impl Cluster {
         panic!("the decision never settles: {taken:#?}");
     }
 
-    fn happen(&mut self, name: &str, event: Event) {
+    pub(super) fn happen(&mut self, name: &str, event: Event) {
         let now = self.now;
         let operation = self.operations.iter_mut().find(|o| o.metadata.name.as_deref() == Some(name)).unwrap();
         operation.status = Some(advance(operation, event, now).unwrap());
     }
 
-    fn succeed(&mut self) {
+    pub(super) fn succeed(&mut self) {
         let name = self.status().operation.clone().unwrap().name;
         self.happen(
             &name,
             Event::Issued {
                 certificate: issued("aa", self.now),
                 authenticated_by: "NullString".into(),
+                evidence: None,
                 spent_string: None,
             },
         );
@@ -91,7 +96,7 @@ impl Cluster {
     }
 
     /// Changes the spec as a person would: the generation goes up.
-    fn edit(&mut self, change: Value) {
+    pub(super) fn edit(&mut self, change: Value) {
         let phone = self.phone.as_mut().unwrap();
         let mut spec = serde_json::to_value(&phone.spec).unwrap();
         spec.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
@@ -99,7 +104,7 @@ impl Cluster {
         *phone.metadata.generation.as_mut().unwrap() += 1;
     }
 
-    fn status(&self) -> &PhoneStatus {
+    pub(super) fn status(&self) -> &PhoneStatus {
         self.phone.as_ref().unwrap().status.as_ref().unwrap()
     }
 
@@ -108,12 +113,12 @@ impl Cluster {
         self.strings.insert(secret.into(), fact);
     }
 
-    fn condition(&self, type_: ConditionType) -> Option<(String, String)> {
+    pub(super) fn condition(&self, type_: ConditionType) -> Option<(String, String)> {
         let found = self.status().conditions.iter().find(|c| c.type_ == type_)?;
         Some((format!("{:?}", found.status), found.reason.clone()))
     }
 
-    fn phases(&self) -> Vec<Phase> {
+    pub(super) fn phases(&self) -> Vec<Phase> {
         self.operations.iter().map(CertificateOperation::phase).collect()
     }
 }
@@ -334,7 +339,12 @@ fn a_run_whose_certificate_is_being_delivered_is_not_cut_off() {
     let name = cluster.operations[0].metadata.name.clone().unwrap();
     cluster.happen(
         &name,
-        Event::Issued { certificate: issued("aa", at(0)), authenticated_by: "NullString".into(), spent_string: None },
+        Event::Issued {
+            certificate: issued("aa", at(0)),
+            authenticated_by: "NullString".into(),
+            evidence: None,
+            spent_string: None,
+        },
     );
     cluster.edit(json!({"revision": 1}));
     assert_eq!(cluster.settle(), []);
@@ -440,7 +450,12 @@ fn a_certificate_delivered_before_the_deadline_may_be_answered_for_after_it() {
     cluster.now = at(59);
     cluster.happen(
         &name,
-        Event::Issued { certificate: issued("aa", at(59)), authenticated_by: "NullString".into(), spent_string: None },
+        Event::Issued {
+            certificate: issued("aa", at(59)),
+            authenticated_by: "NullString".into(),
+            evidence: None,
+            spent_string: None,
+        },
     );
     cluster.now = at(61);
     assert_eq!(cluster.settle(), []);

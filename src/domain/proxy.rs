@@ -149,6 +149,15 @@ pub fn own_key(proxy: &CertificateAuthorityProxy) -> Result<OwnKey, Obstacle> {
     OwnKey::try_from(kind).map_err(|e| stalled(e.to_string()))
 }
 
+/// Why what `micRoots` names is of no use.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct MicRootsProblem {
+    /// Reason in the condition.
+    pub reason: &'static str,
+    /// The object and what is wrong with it.
+    pub message: String,
+}
+
 /// What there is when everything is in place.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Activated {
@@ -158,6 +167,8 @@ pub struct Activated {
     pub service: CertificateFacts,
     /// The end of the endpoints' client certificate.
     pub client_not_after: Timestamp,
+    /// What is wrong with the roots of MICs, if something is.
+    pub mic_roots: Option<MicRootsProblem>,
 }
 
 /// The proxy's status.
@@ -221,6 +232,10 @@ pub fn status(
             "the endpoints' client certificate has expired and could not be renewed",
         ),
         false => said,
+    };
+    let said = match &activated.mic_roots {
+        Some(problem) => said.say(ConditionType::MICRootsUnusable, true, problem.reason, &problem.message),
+        None => said,
     };
     CertificateAuthorityProxyStatus {
         observed_generation,

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::phone::string_secret;
+use super::resolve::deletable;
 use crate::api::{AuthenticationMode, CertificateAuthorityProxy, CertificateOperation, Phase, Phone, Reason};
 
 /// Evidence that came with the device name, as far as decisions need to know.
@@ -30,6 +31,8 @@ pub enum Verdict {
         /// Name of the Secret.
         secret: String,
     },
+    /// The certificates that came decide, or that none did; see [`super::existing`].
+    CheckCertificates,
     /// Let in without proof, as the proxy permits.
     AdmitByNullString,
 }
@@ -49,6 +52,10 @@ pub fn open(
     };
     if let Some(deadline) = operation.completes_by().filter(|deadline| *deadline <= now) {
         return Verdict::Refused(Reason::Expired, format!("had to be completed by {deadline}"));
+    }
+    // The phone's security mode may have been raised since the deletion was armed.
+    if let Err((reason, message)) = deletable(operation.spec.certificate_operation, phone) {
+        return Verdict::Refused(reason, message);
     }
     match (operation.spec.authentication_mode, evidence) {
         (AuthenticationMode::ByNullString, _) if !proxy.spec.permit_null_string => Verdict::Refused(
@@ -70,7 +77,7 @@ pub fn open(
             AuthenticationMode::ByExistingCertificatePrecedenceToLSC
             | AuthenticationMode::ByExistingCertificatePrecedenceToMIC,
             _,
-        ) => Verdict::Refused(Reason::PolicyDenied, "authentication by existing certificate is not supported".into()),
+        ) => Verdict::CheckCertificates,
     }
 }
 
@@ -154,11 +161,13 @@ mod tests {
     }
 
     #[test]
-    fn authentication_by_certificate_admits_nobody_until_it_is_supported() {
+    fn authentication_by_certificate_is_decided_by_the_certificates_whatever_else_came() {
         let operation = with_mode(AuthenticationMode::ByExistingCertificatePrecedenceToLSC);
         for evidence in [EvidenceKind::Null, EvidenceKind::String, EvidenceKind::Certificate] {
             let verdict = open(&proxy(), Some(&armed_phone()), Some(&operation), evidence, at(1));
-            assert!(matches!(verdict, Verdict::Refused(Reason::PolicyDenied, _)));
+            assert_eq!(verdict, Verdict::CheckCertificates);
         }
+        let late = open(&proxy(), Some(&armed_phone()), Some(&operation), EvidenceKind::Certificate, at(100));
+        assert!(matches!(late, Verdict::Refused(Reason::Expired, _)));
     }
 }

@@ -3,7 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{
-    AuthenticationMode, CertificateAuthorityProxy, CertificateOperationSpec, Phone, Reason, RequestedBy, Written,
+    AuthenticationMode, CertificateAuthorityProxy, CertificateOperationKind, CertificateOperationSpec,
+    DeviceSecurityMode, Phone, Reason, RequestedBy, Written,
 };
 
 /// The operation's spec: the phone's settings with the proxy's defaults filled in.
@@ -20,10 +21,15 @@ pub(super) fn resolve(
         .unwrap_or(AuthenticationMode::ByAuthenticationString);
     permitted(mode, proxy)?;
     if written.authentication_string.is_some() && mode != AuthenticationMode::ByAuthenticationString {
-        let message = "authenticationString is given, but the proxy's default authentication mode is By Null String: \
-                       write authenticationMode: ByAuthenticationString, or remove the string";
-        return Err((Reason::PolicyDenied, message.into()));
+        let message = format!(
+            "authenticationString is given, but the proxy's default authentication mode is {}: write \
+             authenticationMode: ByAuthenticationString, or remove the string",
+            mode.words()
+        );
+        return Err((Reason::PolicyDenied, message));
     }
+    deletable(written.certificate_operation, phone)?;
+    let makes_key = written.certificate_operation == CertificateOperationKind::InstallUpgrade;
     let key_type = written.key_type.or(defaults.key_type);
     // A size belongs to its type: a default size is not lent to a phone that chose another type.
     let key_size = written
@@ -35,8 +41,8 @@ pub(super) fn resolve(
         certificate_operation: written.certificate_operation,
         authentication_mode: mode,
         authentication_string: written.authentication_string.clone(),
-        key_type,
-        key_size,
+        key_type: key_type.filter(|_| makes_key),
+        key_size: key_size.filter(|_| makes_key),
         operation_completes_by: Some(written.operation_completes_by.unwrap_or_else(|| deadline(now, proxy))),
         requested_by: RequestedBy::Phone,
     })
@@ -49,6 +55,19 @@ pub(super) fn permitted(mode: AuthenticationMode, proxy: &CertificateAuthorityPr
         return Err((Reason::PolicyDenied, message.into()));
     }
     Ok(())
+}
+
+/// Whether the phone can do without its LSC, if it is to be deleted. "If the phone does not contain a MIC, set the device
+/// security mode to nonsecure before you delete the LSC": in any other mode such a phone would register no more.
+pub(super) fn deletable(operation: CertificateOperationKind, phone: &Phone) -> Result<(), (Reason, String)> {
+    let has_mic = phone.status.as_ref().is_some_and(|s| s.mic.is_some());
+    let non_secure = phone.spec.device_security_mode == Some(DeviceSecurityMode::NonSecure);
+    if operation != CertificateOperationKind::Delete || has_mic || non_secure {
+        return Ok(());
+    }
+    let message = "Delete would leave the phone without any certificate, for no MIC of it is known: set its device security \
+                   mode to nonsecure first and say so by deviceSecurityMode: NonSecure, or let Troubleshoot see its MIC";
+    Err((Reason::PolicyDenied, message.into()))
 }
 
 /// The deadline of a run that is started, or was applied, at `from` without one.

@@ -6,6 +6,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::existing::Proven;
+use crate::api::CertificateOperationKind;
 use crate::pki::{MacKey, PublicKey};
 
 const PURPOSE: &[u8] = b"capf ticket 1";
@@ -26,8 +28,13 @@ pub struct Ticket {
     pub operation: String,
     /// UID of the operation: one of the same name made later is another.
     pub operation_uid: String,
+    /// What the operation does: nothing is signed for a deletion, nothing deleted for an installation.
+    pub certificate_operation: CertificateOperationKind,
     /// The kind of evidence that let the phone in.
     pub evidence: String,
+    /// The certificates that the phone offered, where it was let in by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificates: Option<Proven>,
     /// Session id on the wire.
     pub session_id: u32,
     /// Keyed digest of the given string that was used, if one was.
@@ -129,9 +136,10 @@ impl VerifiedTicket {
     /// The right to have this one public key signed for this ticket's device.
     ///
     /// # Errors
-    /// [`NotBelieved::OtherQuestion`] for a receipt.
+    /// [`NotBelieved::OtherQuestion`] for a receipt, and for a ticket of an operation that makes no certificate.
     pub fn grant(self, public_key: PublicKey) -> Result<SigningGrant, NotBelieved> {
-        if self.0.sha256_fingerprint.is_some() {
+        let installs = self.0.certificate_operation == CertificateOperationKind::InstallUpgrade;
+        if self.0.sha256_fingerprint.is_some() || !installs {
             return Err(NotBelieved::OtherQuestion);
         }
         Ok(SigningGrant { ticket: self.0, public_key })
@@ -169,6 +177,7 @@ impl SigningGrant {
 mod tests {
     use super::*;
     use crate::domain::testing::at;
+    use rcgen::PublicKeyData as _;
 
     fn ticket() -> Ticket {
         Ticket {
@@ -177,7 +186,9 @@ mod tests {
             device: "SEP001".into(),
             operation: "sep001-1".into(),
             operation_uid: "uid".into(),
+            certificate_operation: CertificateOperationKind::InstallUpgrade,
             evidence: "NullString".into(),
+            certificates: None,
             session_id: 7,
             spent_string: None,
             sha256_fingerprint: None,
@@ -200,6 +211,22 @@ mod tests {
             ["", ".", "00.{}", &"f".repeat(5000), &format!("{}.{{}}", "zz".repeat(32)), "é".repeat(32).as_str()]
         {
             assert_eq!(verify(malformed, &key), Err(NotBelieved::Malformed), "{malformed}");
+        }
+    }
+
+    #[test]
+    fn only_the_ticket_of_an_installation_is_a_right_to_sign() {
+        let key = MacKey::generate().unwrap();
+        let public = PublicKey::from_spki(&rcgen::KeyPair::generate().unwrap().subject_public_key_info()).unwrap();
+        for (kind, signs) in [
+            (CertificateOperationKind::InstallUpgrade, true),
+            (CertificateOperationKind::Delete, false),
+            (CertificateOperationKind::Troubleshoot, false),
+            (CertificateOperationKind::NoPendingOperation, false),
+        ] {
+            let sealed = Ticket { certificate_operation: kind, ..ticket() }.seal(&key);
+            let verified = Ticket::verify(&sealed, &key, ("voice", "main"), 7, at(50)).unwrap();
+            assert_eq!(verified.grant(public.clone()).is_ok(), signs, "{kind:?}");
         }
     }
 

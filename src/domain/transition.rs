@@ -4,8 +4,10 @@
 //!             Armed, WrongString, KeyGeneration (limit not reached)
 //!            ┌──┐
 //!            ▼  │
-//!          Pending ──Issued──▶ InProgress ──Stored──▶ Successful
-//!            │                  │  ▲   │ Issued again (new key), WrongString, KeyGeneration
+//!          Pending ──Issued──▶ InProgress ──Stored──▶ Successful         an install
+//!          Pending ──Begun───▶ InProgress ──Deleted─▶ Successful         a deletion
+//!          Pending ──Fetched─▶ InProgress ──Fetched─▶ Successful         Troubleshoot: the LSC, then the MIC
+//!            │                  │  ▲   │ Issued again (new key), Begun or Fetched again, WrongString, KeyGeneration
 //!            │                  │  └───┘
 //!            └──── Ended, limit reached ──▶ Failed
 //! ```
@@ -13,9 +15,11 @@
 
 use jiff::Timestamp;
 
+use super::existing::Proven;
+use super::trace::is_answered;
 use crate::api::{
-    Attempts, CertificateOperation, CertificateOperationStatus, ConditionStatus, ConditionType, Conditions,
-    IssuedCertificateStatus, Phase, Reason,
+    Attempts, CertificateOperation, CertificateOperationKind, CertificateOperationStatus, CertificateTrace,
+    ConditionStatus, ConditionType, Conditions, IssuedCertificateStatus, MicSummary, Phase, Reason,
 };
 
 /// Replaced serial numbers that an operation remembers.
@@ -35,6 +39,37 @@ pub enum Event {
         certificate: IssuedCertificateStatus,
         /// The evidence that let the phone in, for people.
         authenticated_by: String,
+        /// The certificates it offered, where it was let in by one.
+        evidence: Option<Proven>,
+        /// Keyed digest of the given string that was used, if one was.
+        spent_string: Option<String>,
+    },
+    /// The phone was let in and is about to be told to delete its LSC.
+    Begun {
+        /// The evidence that let the phone in, for people.
+        authenticated_by: String,
+        /// The certificates it offered, where it was let in by one.
+        evidence: Option<Proven>,
+        /// Keyed digest of the given string that was used, if one was.
+        spent_string: Option<String>,
+    },
+    /// The phone answered that it holds no LSC any more.
+    Deleted {
+        /// Whether it held one until then.
+        had_one: bool,
+    },
+    /// The phone answered what certificate it holds.
+    Fetched {
+        /// What it showed.
+        trace: Box<CertificateTrace>,
+        /// The MIC, if that is what it showed.
+        mic: Option<MicSummary>,
+        /// Whether nothing more is asked for.
+        last: bool,
+        /// The evidence that let the phone in, for people.
+        authenticated_by: String,
+        /// The certificates it offered, where it was let in by one.
+        evidence: Option<Proven>,
         /// Keyed digest of the given string that was used, if one was.
         spent_string: Option<String>,
     },
@@ -91,6 +126,9 @@ pub enum NotPossible {
     /// The try of this session is on record already: the answer to an earlier question was lost.
     #[error("operation {0} has this session's try on record")]
     Counted(String),
+    /// The event is of another kind of operation.
+    #[error("operation {0} is of another kind")]
+    OtherKind(String),
     /// The phone answers for a certificate that is not the one on record.
     #[error("operation {0} has another certificate on record than the one the phone answers for")]
     OtherCertificate(String),
@@ -116,9 +154,53 @@ pub fn advance(
         Some(deadline) if deadline <= now => Err(NotPossible::PastDeadline(name(), deadline)),
         _ => Ok(()),
     };
+    let of_kind = |kind| match operation.spec.certificate_operation == kind {
+        true => Ok(()),
+        false => Err(NotPossible::OtherKind(name())),
+    };
     match event {
         Event::Armed { completes_by } => status.operation_completes_by = Some(completes_by),
-        Event::Issued { certificate, authenticated_by, spent_string } => {
+        Event::Begun { authenticated_by, evidence, spent_string } => {
+            of_kind(CertificateOperationKind::Delete)?;
+            in_time()?;
+            status.begun_at = Some(now);
+            status.authenticated_by = Some(authenticated_by);
+            prove(&mut status, evidence);
+            status.spent_string = spent_string;
+            status.phase = Phase::InProgress;
+        }
+        Event::Deleted { had_one } => {
+            // As with a stored certificate: past the deadline it is deleted all the same.
+            of_kind(CertificateOperationKind::Delete)?;
+            if status.phase != Phase::InProgress {
+                return Err(NotPossible::OtherKind(name()));
+            }
+            status.reason = (!had_one).then_some(Reason::NothingToDelete);
+            status.message = status.reason.map(|reason| reason.meaning().to_owned());
+            status.phase = Phase::Successful;
+        }
+        Event::Fetched { trace, mic, last, authenticated_by, evidence, spent_string } => {
+            of_kind(CertificateOperationKind::Troubleshoot)?;
+            if status.phase == Phase::Pending {
+                in_time()?;
+            }
+            status.begun_at = Some(now);
+            status.authenticated_by = Some(authenticated_by);
+            prove(&mut status, evidence);
+            status.spent_string = spent_string;
+            status.mic = mic.map(|mic| mic.remembered_over(status.mic.clone())).or(status.mic);
+            // A phone that comes again shows everything again.
+            status.traces.retain(|t| t.asked != trace.asked);
+            status.traces.push(*trace);
+            status.phase = Phase::InProgress;
+            match (last, status.traces.iter().any(is_answered)) {
+                (false, _) => {}
+                (true, true) => status.phase = Phase::Successful,
+                (true, false) => fail(&mut status, Reason::PhoneRejected, Reason::PhoneRejected.meaning().to_owned()),
+            }
+        }
+        Event::Issued { certificate, authenticated_by, evidence, spent_string } => {
+            of_kind(CertificateOperationKind::InstallUpgrade)?;
             in_time()?;
             if let Some(replaced) = status.certificate.take() {
                 status.superseded_serial_numbers.push(replaced.summary.serial_number);
@@ -127,6 +209,7 @@ pub fn advance(
             }
             status.certificate = Some(certificate);
             status.authenticated_by = Some(authenticated_by);
+            prove(&mut status, evidence);
             status.spent_string = spent_string;
             status.phase = Phase::InProgress;
         }
@@ -185,6 +268,12 @@ fn counted(status: &mut CertificateOperationStatus, session_id: u32) -> Option<&
     (attempts.last_session.replace(session_id) != Some(session_id)).then_some(attempts)
 }
 
+/// Keeps what the phone was let in by this time.
+fn prove(status: &mut CertificateOperationStatus, proven: Option<Proven>) {
+    status.mic = proven.as_ref().and_then(|proven| proven.mic.clone()).or(status.mic.take());
+    status.evidence = proven.map(|proven| proven.evidence);
+}
+
 fn fail(status: &mut CertificateOperationStatus, reason: Reason, message: String) {
     status.phase = Phase::Failed;
     status.reason = Some(reason);
@@ -219,6 +308,7 @@ mod tests {
         Event::Issued {
             certificate: issued(fingerprint, at(10)),
             authenticated_by: "String".into(),
+            evidence: None,
             spent_string: None,
         }
     }

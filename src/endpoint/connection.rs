@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Limits;
+use super::keepalive::{self, LAST_LOOK};
 use super::sessions::{OpenId, Shared, Stranger};
 use super::tls::PhoneStream;
 use super::translate::Dealings;
@@ -40,6 +41,9 @@ pub(super) async fn attend<A: Authority>(tcp: TcpStream, id: OpenId, stranger: S
     // Without it each frame waits 40 ms for the acknowledgement of the last (observed).
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set");
+    }
+    if let Err(error) = keepalive::watch(&tcp) {
+        tracing::debug!(%error, "TCP keepalive could not be set");
     }
     let accepting = async {
         // Whoever says nothing costs no TLS.
@@ -141,7 +145,13 @@ impl<A: Authority> Connection<A> {
                         _ => Instant::now() + self.time_for(turn),
                     };
                     awaited = Some((turn, due));
-                    match timeout_at(due, self.hear()).await {
+                    match timeout_at(due, hear(&mut *self.stream, &mut self.decoder)).await {
+                        Err(_) if turn == PhoneTurn::Key => {
+                            match is_gone(&mut *self.stream, &mut self.decoder, session.waiting_for()).await {
+                                Some(end) => return (end, session),
+                                None => session.on_deadline(),
+                            }
+                        }
                         Err(_) => session.on_deadline(),
                         Ok(Ok(Heard::Frames(frames, error))) => feed(session, frames, error),
                         Ok(Ok(Heard::End)) => {
@@ -210,42 +220,6 @@ impl<A: Authority> Connection<A> {
         }
     }
 
-    /// Reads once and takes the whole frames out of it.
-    async fn hear(&mut self) -> io::Result<Heard> {
-        loop {
-            match poll_fn(|cx| self.poll_hear(cx)).await? {
-                Heard::Frames(frames, None) if frames.is_empty() => {}
-                heard => return Ok(heard),
-            }
-        }
-    }
-
-    fn poll_hear(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Heard>> {
-        let mut space = [0; READ];
-        let mut buffer = ReadBuf::new(&mut space);
-        match ready!(Pin::new(&mut *self.stream).poll_read(cx, &mut buffer)) {
-            // TCP ended without close_notify. What was cut off, if anything was, the frames tell.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
-            outcome => outcome?,
-        }
-        let mut input = buffer.filled();
-        let heard = if input.is_empty() {
-            Heard::End
-        } else {
-            let mut frames = Vec::new();
-            loop {
-                match self.decoder.decode(&mut input) {
-                    Ok(Some(frame)) => frames.push(frame),
-                    Ok(None) => break Heard::Frames(frames, None),
-                    Err(error) => break Heard::Frames(frames, Some(error)),
-                }
-            }
-        };
-        // Digits may have come by.
-        space.zeroize();
-        Poll::Ready(Ok(heard))
-    }
-
     /// Closes so that END_SESSION arrives: a socket closed with something unread in it resets the connection, and the reset may
     /// overtake what was sent. So what still comes is thrown away until the phone hangs up too, for a while.
     async fn say_goodbye(mut self) {
@@ -277,6 +251,59 @@ impl<A: Authority> Connection<A> {
             outcome => outcome,
         }
     }
+}
+
+/// A last look at a phone whose time for its key is over: one that is gone has not failed to make a key. What a phone that is
+/// there says now comes too late.
+async fn is_gone(stream: &mut dyn PhoneStream, decoder: &mut FrameDecoder, waiting: Waiting) -> Option<End> {
+    if let Err(error) = keepalive::look_closely(stream.socket()) {
+        tracing::debug!(%error, "TCP keepalive could not be set");
+    }
+    match timeout(LAST_LOOK, hear(stream, decoder)).await {
+        Ok(Ok(Heard::End)) => Some(End::HungUp(waiting, decoder.finish().err())),
+        Ok(Err(error)) => Some(End::Broken(waiting, error)),
+        Ok(Ok(Heard::Frames(..))) | Err(_) => None,
+    }
+}
+
+/// Reads once and takes the whole frames out of it.
+async fn hear(stream: &mut dyn PhoneStream, decoder: &mut FrameDecoder) -> io::Result<Heard> {
+    loop {
+        match poll_fn(|cx| poll_hear(stream, decoder, cx)).await? {
+            Heard::Frames(frames, None) if frames.is_empty() => {}
+            heard => return Ok(heard),
+        }
+    }
+}
+
+fn poll_hear(
+    stream: &mut dyn PhoneStream,
+    decoder: &mut FrameDecoder,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<Heard>> {
+    let mut space = [0; READ];
+    let mut buffer = ReadBuf::new(&mut space);
+    match ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer)) {
+        // TCP ended without close_notify. What was cut off, if anything was, the frames tell.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+        outcome => outcome?,
+    }
+    let mut input = buffer.filled();
+    let heard = if input.is_empty() {
+        Heard::End
+    } else {
+        let mut frames = Vec::new();
+        loop {
+            match decoder.decode(&mut input) {
+                Ok(Some(frame)) => frames.push(frame),
+                Ok(None) => break Heard::Frames(frames, None),
+                Err(error) => break Heard::Frames(frames, Some(error)),
+            }
+        }
+    };
+    // Digits may have come by.
+    space.zeroize();
+    Poll::Ready(Ok(heard))
 }
 
 /// Gives a session what one read brought.
@@ -337,6 +364,74 @@ impl fmt::Display for End {
             Self::Idle(waiting) => {
                 write!(f, "leave phone: its session waits for {waiting} and wants nothing done; report this fault")
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncRead, AsyncWrite};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::wire::{Message, SessionId};
+
+    /// What the kernel says of a phone when it is asked.
+    #[derive(Clone, Copy)]
+    enum Kernel {
+        /// It answers keepalive.
+        Alive,
+        /// It does not.
+        Gone,
+        /// It sends something, too late.
+        Late,
+    }
+
+    /// A phone's connection whose kernel answers so.
+    struct Silent(TcpStream, Kernel);
+
+    impl AsyncRead for Silent {
+        fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            match self.1 {
+                Kernel::Alive => Poll::Pending,
+                Kernel::Gone => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+                Kernel::Late => {
+                    let frame = Message::RequestInProgress.to_frame(SessionId(7)).unwrap();
+                    buffer.put_slice(&frame.encode());
+                    Poll::Ready(Ok(()))
+                }
+            }
+        }
+    }
+
+    impl AsyncWrite for Silent {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(octets.len()))
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl PhoneStream for Silent {
+        fn socket(&mut self) -> &mut TcpStream {
+            &mut self.0
+        }
+    }
+
+    #[tokio::test]
+    async fn a_phone_that_is_gone_when_its_time_is_over_has_not_failed_to_make_a_key() {
+        for (kernel, gone) in [(Kernel::Alive, false), (Kernel::Late, false), (Kernel::Gone, true)] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let mut stream: Box<dyn PhoneStream> = Box::new(Silent(tcp, kernel));
+            let mut decoder = FrameDecoder::new(Side::Server);
+            let end = is_gone(&mut *stream, &mut decoder, Waiting::Phone(PhoneTurn::Key)).await;
+            assert_eq!(end.is_some(), gone);
+            assert!(end.is_none_or(|end| matches!(end, End::Broken(..))));
         }
     }
 }

@@ -5,6 +5,7 @@
 //! | `args` | the command line |
 //! | `tls` | TLS as phones get it, and the seam for another |
 //! | `connection` | one phone's connection from handshake to close: drives [`wire::ServerSession`](crate::wire::ServerSession) |
+//! | `keepalive` | whether a silent phone is slow or gone |
 //! | `sessions` | the accept loop: session ids, the limit, the drain |
 //! | `blocks` | who makes room when the limit is reached |
 //! | `translate` | the words of the wire and of the authority |
@@ -16,6 +17,7 @@
 mod args;
 mod blocks;
 mod connection;
+mod keepalive;
 pub mod reload;
 mod sessions;
 pub mod tls;

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use crate::api::PhoneCertificate;
+use crate::authority::proof::{CertificateProof, HashedSignature, Octets, SudiProof};
 use crate::authority::questions::{
     Authority, CompleteAnswer, CompleteOutcome, CompleteRequest, Digits, IssueAnswer, IssueRequest, OpenAnswer,
     OpenRequest, Unavailable,
 };
 use crate::pki::{Curve, KeyKind};
-use crate::wire::{Answer, Evidence, KeyRequest, Opening, Outcome, Question, SessionId};
+use crate::wire::{
+    Answer, CertType, CertificateEvidence, Evidence, KeyRequest, Opening, Outcome, Question, SessionId, Signature,
+};
 
 /// What one session and the authority have agreed on so far.
 #[derive(Default)]
@@ -45,17 +49,12 @@ impl Dealings {
                 let asked = authority.issue(request).await;
                 asked.map(|answer| self.issued(answer))
             }
-            Question::Complete(outcome) => match complete_outcome(&outcome) {
-                Some(outcome) => {
-                    let request = CompleteRequest { ticket: self.ticket.to_string(), session_id: session.0, outcome };
-                    let asked = authority.complete(request).await;
-                    asked.map(|answer| self.completed(answer))
-                }
-                None => Err(Unavailable(format!(
-                    "there is no word for the outcome {:?}; report this fault",
-                    outcome.kind()
-                ))),
-            },
+            Question::Complete(outcome) => {
+                let outcome = complete_outcome(outcome);
+                let request = CompleteRequest { ticket: self.ticket.to_string(), session_id: session.0, outcome };
+                let asked = authority.complete(request).await;
+                asked.map(|answer| self.completed(answer))
+            }
         };
         outcome.unwrap_or_else(|Unavailable(cause)| {
             self.note = Some(cause.into());
@@ -71,6 +70,14 @@ impl Dealings {
                 self.key_time = Duration::from_secs(key_generation_seconds.into());
                 let key = key_request(key);
                 Answer::Install { key }
+            }
+            OpenAnswer::Delete { ticket } => {
+                self.ticket = ticket.into();
+                Answer::Delete
+            }
+            OpenAnswer::Fetch { ticket, certificate } => {
+                self.ticket = ticket.into();
+                Answer::Fetch { certificate: cert_type(certificate) }
             }
             OpenAnswer::NothingScheduled => Answer::NothingScheduled,
             OpenAnswer::UnknownDevice => Answer::UnknownDevice,
@@ -92,6 +99,7 @@ impl Dealings {
     fn completed(&mut self, answer: CompleteAnswer) -> Answer {
         match answer {
             CompleteAnswer::Recorded => Answer::Recorded,
+            CompleteAnswer::Fetch { certificate } => Answer::Fetch { certificate: cert_type(certificate) },
             // Nothing is on record, so nothing is told: the phone comes again and hears how things stand by then.
             CompleteAnswer::Refused { reason } => {
                 self.note = Some(reason.as_str().into());
@@ -107,18 +115,36 @@ impl Dealings {
 }
 
 fn open_request(opening: Opening) -> OpenRequest {
-    let (digits, certificate) = match opening.evidence {
-        Evidence::Null => (None, false),
-        Evidence::String(digits) => (Some(digits), false),
-        Evidence::Certificate(evidence) => (evidence.password, true),
+    let (digits, proof) = match opening.evidence {
+        Evidence::Null => (None, None),
+        Evidence::String(digits) => (Some(digits), None),
+        Evidence::Certificate(evidence) => {
+            let CertificateEvidence { password, certificate, signed_data, sha2_signed_data, sudi } = *evidence;
+            let proof = CertificateProof {
+                name_as_sent: opening.name_as_sent,
+                certificate: certificate.map(|certificate| Octets(certificate.der.into_vec())),
+                signed_data: signed_data.map(|signature| Octets(signature.into_vec())),
+                sha2_signed_data: sha2_signed_data.map(hashed),
+                sudi: sudi.map(|sudi| SudiProof {
+                    certificate: Octets(sudi.certificate.into_vec()),
+                    signatures: sudi.signatures.into_iter().map(hashed).collect(),
+                }),
+            };
+            (password, Some(proof))
+        }
     };
     OpenRequest {
         device_name: opening.device_name.into(),
         version: opening.version.0,
         session_id: opening.session_id.0,
         digits: digits.map(Digits),
-        certificate,
+        certificate: proof.is_some(),
+        proof,
     }
+}
+
+fn hashed(signature: Signature) -> HashedSignature {
+    HashedSignature { hash: signature.hash.0, signature: Octets(signature.signature.into_vec()) }
 }
 
 fn key_request(key: KeyKind) -> KeyRequest {
@@ -130,21 +156,37 @@ fn key_request(key: KeyKind) -> KeyRequest {
     }
 }
 
-/// None for outcomes of operations that no answer to *open* starts yet.
-fn complete_outcome(outcome: &Outcome) -> Option<CompleteOutcome> {
-    Some(match outcome {
+fn cert_type(certificate: PhoneCertificate) -> CertType {
+    match certificate {
+        PhoneCertificate::LSC => CertType::LSC,
+        PhoneCertificate::MIC => CertType::MIC,
+    }
+}
+
+/// What a phone was asked for: only these two ever are.
+fn asked_for(asked: CertType) -> PhoneCertificate {
+    if asked == CertType::MIC { PhoneCertificate::MIC } else { PhoneCertificate::LSC }
+}
+
+fn complete_outcome(outcome: Outcome) -> CompleteOutcome {
+    match outcome {
         Outcome::Stored => CompleteOutcome::Stored,
         Outcome::StoreRejected { reason } => CompleteOutcome::StoreRejected { reason: reason.0 },
         Outcome::KeyGenerationFailed { reason } => CompleteOutcome::KeyGenerationFailed { reason: reason.0 },
         Outcome::KeyGenerationTimedOut => CompleteOutcome::KeyGenerationTimedOut,
         Outcome::Aborted => CompleteOutcome::Aborted,
-        Outcome::Deleted
-        | Outcome::NothingToDelete
-        | Outcome::DeleteRejected { .. }
-        | Outcome::Fetched { .. }
-        | Outcome::NothingFetched { .. }
-        | Outcome::FetchRejected { .. } => return None,
-    })
+        Outcome::Deleted => CompleteOutcome::Deleted,
+        Outcome::NothingToDelete => CompleteOutcome::NothingToDelete,
+        Outcome::DeleteRejected { reason } => CompleteOutcome::DeleteRejected { reason: reason.0 },
+        // What the phone calls it is not passed on: it is judged by what it is.
+        Outcome::Fetched { asked, cert_type: _, certificate_der } => {
+            CompleteOutcome::Fetched { asked: asked_for(asked), certificate: certificate_der.into_vec() }
+        }
+        Outcome::NothingFetched { asked } => CompleteOutcome::NothingFetched { asked: asked_for(asked) },
+        Outcome::FetchRejected { asked, reason } => {
+            CompleteOutcome::FetchRejected { asked: asked_for(asked), reason: reason.0 }
+        }
+    }
 }
 
 #[cfg(test)]
