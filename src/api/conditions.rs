@@ -19,6 +19,8 @@ pub enum ConditionType {
     KeySizeDiffers,
     /// A credential that endpoints need is close to its end and could not be renewed.
     CredentialExpiring,
+    /// Authentication strings are being guessed from the source blocks that the message names; absent otherwise.
+    GuessingSuspected,
 }
 
 /// Status of a condition.

@@ -27,7 +27,7 @@ pub use operation::{
 pub use phone::{ArmedOperation, LscState, Phone, PhoneSpec, PhoneStatus, Written};
 pub use proxy::{
     CertificateAuthorityProxy, CertificateAuthorityProxySpec, CertificateAuthorityProxyStatus, CertificateIssuer,
-    CertificateSubject, EndpointLimits, PhoneDefaults, Placement, PublishedCertificate,
+    CertificateSubject, EndpointLimits, GuessingBlock, PhoneDefaults, Placement, PublishedCertificate, UnknownCaller,
 };
 pub use reason::Reason;
 

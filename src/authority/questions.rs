@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::net::IpAddr;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -56,6 +57,9 @@ pub struct OpenRequest {
     /// Whether certificates and signatures came.
     #[serde(default)]
     pub certificate: bool,
+    /// Address that the phone connects from, as the endpoint sees it; an endpoint of the version before does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<IpAddr>,
 }
 
 impl OpenRequest {
@@ -227,10 +231,11 @@ mod tests {
             session_id: 7,
             digits: Some(Digits("4711".to_owned().into())),
             certificate: false,
+            source: Some([192, 0, 2, 1].into()),
         };
         assert_eq!(
             serde_json::to_string(&open).unwrap(),
-            r#"{"deviceName":"SEP001","version":3,"sessionId":7,"digits":"4711","certificate":false}"#
+            r#"{"deviceName":"SEP001","version":3,"sessionId":7,"digits":"4711","certificate":false,"source":"192.0.2.1"}"#
         );
         assert!(!format!("{open:?}").contains("4711"));
         let answer = OpenAnswer::Refused { reason: Reason::LockedOut };
@@ -243,6 +248,6 @@ mod tests {
     fn a_newer_peer_may_send_more_than_is_known_here() {
         let open: OpenRequest =
             serde_json::from_str(r#"{"deviceName":"SEP001","version":3,"sessionId":7,"newer":[1]}"#).unwrap();
-        assert_eq!(open.evidence(), EvidenceKind::Null);
+        assert_eq!((open.evidence(), open.source), (EvidenceKind::Null, None));
     }
 }

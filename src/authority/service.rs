@@ -15,10 +15,12 @@ use super::issuers::Issuers;
 use super::questions::{
     CompleteAnswer, CompleteOutcome, CompleteRequest, IssueAnswer, IssueRequest, OpenAnswer, OpenRequest, Unavailable,
 };
-use super::strings::{StringCheck, Strings};
+use super::strings::{Entered, StringCheck, Strings};
 use crate::api::{CertificateAuthorityProxy, CertificateOperation, IssuedCertificateStatus, LscSummary, Phase, Reason};
+use crate::controller::noticed::Noticer;
 use crate::controller::store::Store;
 use crate::controller::world::{ObjectKey, PhoneView, World};
+use crate::domain::blocks::SourceBlock;
 use crate::domain::question::{self, Verdict};
 use crate::domain::ticket::{SigningGrant, Ticket, VerifiedTicket};
 use crate::domain::transition::{Event, NotPossible};
@@ -37,6 +39,7 @@ pub struct Service {
     credentials: Arc<Credentials>,
     issuers: Issuers,
     strings: Strings,
+    noticer: Arc<Noticer>,
     /// One change of an operation at a time in this replica: conflicts then come from other replicas only.
     locks: Mutex<HashMap<ObjectKey, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -51,10 +54,11 @@ struct Found {
 impl Service {
     /// A service over what this replica knows.
     #[must_use]
-    pub fn new(world: Arc<World>, store: Store, credentials: Arc<Credentials>) -> Self {
+    pub fn new(world: Arc<World>, store: Store, credentials: Arc<Credentials>, noticer: Arc<Noticer>) -> Self {
         Self {
             issuers: Issuers::new(store.clone()),
-            strings: Strings::new(store.clone(), Arc::clone(&credentials)),
+            strings: Strings::new(store.clone(), Arc::clone(&credentials), Arc::clone(&noticer)),
+            noticer,
             world,
             store,
             credentials,
@@ -75,6 +79,11 @@ impl Service {
         let Some(operation) = found.armed.as_deref().map(ObjectKey::of) else {
             return Ok(OpenAnswer::NothingScheduled);
         };
+        // Before the device is asked about anything: guessing at devices shall not lock them out.
+        let source = request.source.map(SourceBlock::of);
+        if let Some(reason) = self.strings.turned_away(&proxy, source) {
+            return Ok(OpenAnswer::Refused { reason });
+        }
         let lock = self.lock(&operation);
         let _one_at_a_time = lock.lock().await;
         // Others had their turn meanwhile, and may have spent the tries that were left: what was found is looked at anew.
@@ -87,7 +96,7 @@ impl Service {
         if ObjectKey::of(armed) != operation {
             return Err(Unavailable("another operation was armed meanwhile".into()));
         }
-        let entered = (request.session_id, &digits.0);
+        let entered = Entered { digits: &digits.0, session_id: request.session_id, source };
         match self.strings.check(self, &proxy, &found.view, &operation, secret, entered).await? {
             StringCheck::Right { spent } => Ok(self.admit(&proxy, armed, &request, spent)),
             StringCheck::Refused(reason) => Ok(OpenAnswer::Refused { reason }),
@@ -108,7 +117,11 @@ impl Service {
     /// The answer where no string decides.
     fn without_check(&self, proxy: &CertificateAuthorityProxy, found: &Found, request: &OpenRequest) -> OpenAnswer {
         match (&found.verdict, &found.armed) {
-            (Verdict::UnknownDevice, _) => OpenAnswer::UnknownDevice,
+            (Verdict::UnknownDevice, _) => {
+                let source = request.source.map(SourceBlock::of);
+                self.noticer.unknown_caller(&ObjectKey::of(proxy), &request.device_name, source);
+                OpenAnswer::UnknownDevice
+            }
             (Verdict::Refused(reason, why), _) => {
                 tracing::info!(device = %request.device_name, %reason, why, "not let in");
                 OpenAnswer::Refused { reason: *reason }

@@ -2,6 +2,7 @@
 
 pub mod events;
 pub mod lease;
+pub mod noticed;
 pub mod phone;
 pub mod proxy;
 pub mod queue;

@@ -41,6 +41,7 @@ pub(super) async fn attend<A: Authority>(tcp: TcpStream, id: OpenId, shared: Arc
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
+    let source = tcp.peer_addr().ok().map(|peer| peer.ip().to_canonical());
     let handshake = timeout(limits.handshake, service.acceptor.accept(tcp)).await;
     drop(service);
     let stream = match handshake {
@@ -61,7 +62,7 @@ pub(super) async fn attend<A: Authority>(tcp: TcpStream, id: OpenId, shared: Arc
         }
     };
     let mut connection =
-        Connection { stream, decoder: FrameDecoder::new(Side::Server), limits, dealings: Dealings::default(), shared };
+        Connection { stream, decoder: FrameDecoder::new(Side::Server), limits, dealings: Dealings::of(source), shared };
     let (end, session) = connection.run(ServerSession::start(id.number())).await;
     end.log(connection.dealings.note(), began.elapsed());
     let skipped = session.skipped();

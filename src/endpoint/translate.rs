@@ -1,5 +1,6 @@
 //! From the words of the wire to those of the authority, and back; and what a session has to present with its next question.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::authority::questions::{
@@ -12,6 +13,8 @@ use crate::wire::{Answer, Evidence, KeyRequest, Opening, Outcome, Question, Sess
 /// What one session and the authority have agreed on so far.
 #[derive(Default)]
 pub(super) struct Dealings {
+    /// Where the phone connects from.
+    source: Option<IpAddr>,
     /// The ticket of *open*, later the receipt of *issue*; goes with the next question.
     ticket: Box<str>,
     key_time: Duration,
@@ -19,6 +22,11 @@ pub(super) struct Dealings {
 }
 
 impl Dealings {
+    /// Those of a phone that connects from there.
+    pub(super) fn of(source: Option<IpAddr>) -> Self {
+        Self { source, ..Self::default() }
+    }
+
     /// How long the phone may take for its key. Zero before the authority has asked for one.
     pub(super) fn key_time(&self) -> Duration {
         self.key_time
@@ -33,7 +41,7 @@ impl Dealings {
     pub(super) async fn ask<A: Authority>(&mut self, authority: &A, session: SessionId, question: Question) -> Answer {
         let outcome = match question {
             Question::Open(opening) => {
-                let asked = authority.open(open_request(opening)).await;
+                let asked = authority.open(open_request(opening, self.source)).await;
                 asked.map(|answer| self.opened(answer))
             }
             Question::Issue { public_key } => {
@@ -106,7 +114,7 @@ impl Dealings {
     }
 }
 
-fn open_request(opening: Opening) -> OpenRequest {
+fn open_request(opening: Opening, source: Option<IpAddr>) -> OpenRequest {
     let (digits, certificate) = match opening.evidence {
         Evidence::Null => (None, false),
         Evidence::String(digits) => (Some(digits), false),
@@ -118,6 +126,7 @@ fn open_request(opening: Opening) -> OpenRequest {
         session_id: opening.session_id.0,
         digits: digits.map(Digits),
         certificate,
+        source,
     }
 }
 

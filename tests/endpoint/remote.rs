@@ -139,6 +139,7 @@ fn request() -> OpenRequest {
         session_id: 7,
         digits: Some(Digits("4711".into())),
         certificate: false,
+        source: None,
     }
 }
 
