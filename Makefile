@@ -31,6 +31,10 @@ bench: ## Measure enrolments a second beside bare status patches of the same API
 	cargo build --release --example bench
 	CAPF_BIN=target/release/capf target/release/examples/bench
 
+.PHONY: guess
+guess: build ## Guess 100,000 wrong strings, twice, while two replicas are killed; half an hour, says what it cost
+	cargo run --example guess
+
 .PHONY: test
 test: ## Run every test; the first time builds a control plane, in some minutes (e2e/README.md)
 	cargo test

@@ -117,7 +117,7 @@ async fn unknown_callers_are_listed_in_one_write_and_adopted_by_one_command() {
             let product = &product;
             async move {
                 let outcome = attempt_from(product, [127, 0, 3, 1], names[n % 3], Proof::NullString).await;
-                assert!(matches!(outcome, AttemptOutcome::Refused { .. }), "{outcome:?}");
+                assert!(matches!(outcome, AttemptOutcome::UnknownDevice), "{outcome:?}");
             }
         })
         .await;

@@ -72,7 +72,7 @@ fn heading(args: &AuthStringsArgs, cluster: &Cluster) -> String {
     format!(
         "Authentication strings: {namespace}{with}. {}\n\nOn the phone: Settings > Security Configuration (**# if it is \
          locked) > LSC > Update. Enter the string and press Submit.\nEach string serves one phone, once, until its date; \
-         three wrong ones lock it out. Destroy this sheet afterwards.\n\n",
+         a few wrong ones lock it out. Destroy this sheet afterwards.\n\n",
         crate::clock::now().strftime("%Y-%m-%d %H:%M UTC")
     )
 }
