@@ -32,7 +32,7 @@ bench: ## Measure enrolments a second beside bare status patches of the same API
 	CAPF_BIN=target/release/capf target/release/examples/bench
 
 .PHONY: guess
-guess: build ## Guess 100,000 wrong strings, twice, while two replicas are killed; half an hour, says what it cost
+guess: build ## Guess 100,000 wrong strings, twice, while two replicas are killed; a quarter of an hour, says what it cost
 	cargo run --example guess
 
 .PHONY: test
