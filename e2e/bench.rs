@@ -47,7 +47,7 @@ async fn main() {
     let options = Options {
         log_level: "info",
         proxy: "  permitNullString: true\n  phoneDefaults: {keyType: EC}\n  limits: {answerSeconds: 60}",
-        replicas: 1,
+        ..Options::default()
     };
     let product = Product::start_with("bench", options).await;
     let patches = patches::per_second(&product, first).await;

@@ -30,7 +30,7 @@ pub struct Product {
     /// Folder of this installation.
     pub folder: tempfile::TempDir,
     questions: Vec<u16>,
-    log_level: &'static str,
+    options: Options,
 }
 
 /// Options of an installation.
@@ -42,11 +42,24 @@ pub struct Options {
     pub proxy: &'static str,
     /// Controller replicas.
     pub replicas: usize,
+    /// Further arguments of every controller.
+    pub controller_args: &'static [&'static str],
+    /// For each controller the kubeconfig it uses instead of its user's: one that leads by a proxy, say.
+    pub kubeconfigs: Vec<PathBuf>,
+    /// Whether [`Product::move_clock`] moves the controllers' clock from the start.
+    pub moving_clock: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { log_level: "debug", proxy: "  permitNullString: true", replicas: 1 }
+        Self {
+            log_level: "debug",
+            proxy: "  permitNullString: true",
+            replicas: 1,
+            controller_args: &[],
+            kubeconfigs: Vec::new(),
+            moving_clock: false,
+        }
     }
 }
 
@@ -74,15 +87,18 @@ impl Product {
             address: format!("127.0.0.1:{}", free_port()),
             folder,
             questions,
-            log_level: options.log_level,
+            options,
         };
-        for replica in 0..options.replicas {
+        if product.options.moving_clock {
+            product.move_clock(0);
+        }
+        for replica in 0..product.options.replicas {
             product.start_controller(replica);
         }
         product.apply(&format!(
             "apiVersion: capf.dev/v1alpha1\nkind: CertificateAuthorityProxy\nmetadata: {{name: main}}\nspec:\n  \
              placement: External\n{}\n",
-            options.proxy
+            product.options.proxy
         ));
         product.proxy_ready().await;
         product.export_bundle();
@@ -97,21 +113,31 @@ impl Product {
 
     /// Starts the controller of this number, as after a crash.
     pub fn start_controller(&mut self, replica: usize) {
+        let mut command = self.controller_command(replica);
+        let log = format!("{}-controller-{replica}-{}", self.ns(), self.controllers.len());
+        let mut process = self.plane.spawn(&log, Some("capf-controller"), &mut command).unwrap();
+        process.wait_for_log("ready: answering questions", PATIENCE).unwrap();
+        self.controllers.push(process);
+    }
+
+    /// The controller of this number as it is started.
+    pub fn controller_command(&self, replica: usize) -> Command {
         let advertised: Vec<String> =
             self.questions.iter().flat_map(|port| ["--advertise".into(), format!("127.0.0.1:{port}")]).collect();
         let mut command = Command::new(capf_binary());
         command
             .args(["controller", "--namespace", self.ns(), "--watch-namespace", self.ns()])
-            .args(["--identity", &format!("replica-{replica}"), "--log-level", self.log_level])
+            .args(["--identity", &format!("replica-{replica}"), "--log-level", self.options.log_level])
             .args(["--listen", &format!("127.0.0.1:{}", self.questions[replica])])
-            .args(advertised);
+            .args(advertised)
+            .args(self.options.controller_args);
         if let Some(file) = self.clock_offset_file() {
             command.env("CAPF_TEST_CLOCK_OFFSET_FILE", file);
         }
-        let log = format!("{}-controller-{replica}-{}", self.ns(), self.controllers.len());
-        let mut process = self.plane.spawn(&log, Some("capf-controller"), &mut command).unwrap();
-        process.wait_for_log("ready: answering questions", PATIENCE).unwrap();
-        self.controllers.push(process);
+        if let Some(kubeconfig) = self.options.kubeconfigs.get(replica) {
+            command.env("KUBECONFIG", kubeconfig);
+        }
+        command
     }
 
     /// The file that moves the clock of processes started from now on, where the test has made one.
@@ -126,14 +152,20 @@ impl Product {
 
     /// Starts the endpoint, as after a crash.
     pub fn start_endpoint(&mut self) {
-        let mut command = Command::new(capf_binary());
-        command
-            .args(["endpoint", "--listen", &self.address, "--log-level", self.log_level, "--drain-seconds", "20"])
-            .arg("--bundle")
-            .arg(self.bundle());
+        let mut command = self.endpoint_command();
         let mut process = self.plane.spawn(&format!("{}-endpoint", self.ns()), None, &mut command).unwrap();
         process.wait_for_log("phones are awaited", PATIENCE).unwrap();
         self.endpoint = Some(process);
+    }
+
+    /// The endpoint as it is started.
+    pub fn endpoint_command(&self) -> Command {
+        let mut command = Command::new(capf_binary());
+        command
+            .args(["endpoint", "--listen", &self.address, "--log-level", self.options.log_level])
+            .args(["--drain-seconds", "20", "--bundle"])
+            .arg(self.bundle());
+        command
     }
 
     fn bundle(&self) -> PathBuf {

@@ -86,8 +86,8 @@ pub enum Step {
         status: Box<PhoneStatus>,
         /// The operation that is being armed and needs a generated string.
         make_string_for: Option<String>,
-        /// The operation whose generated string is of no more use.
-        discard_string_of: Option<String>,
+        /// The operations whose generated strings are of no more use: the one that is over, the one that was replaced.
+        discard_strings_of: Vec<String>,
     },
 }
 
@@ -147,7 +147,7 @@ pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Step {
     let accepted = verdict == Verdict::Accepted;
     let next = phone_status::roll_up(phone, target.map(AsRef::as_ref), accepted.then_some(written), &verdict, now);
     if next != status {
-        return write(&status, next, target.map(AsRef::as_ref));
+        return write(observed, &status, next, target.map(AsRef::as_ref));
     }
     let of_a_string = [Reason::AuthenticationStringMalformed, Reason::AuthenticationStringReused];
     let looks_again = match &verdict {
@@ -304,15 +304,25 @@ fn end(operation: &CertificateOperation, reason: Reason, message: String) -> Ste
     Step::End { operation: operation.metadata.name.clone().unwrap_or_default(), reason, message }
 }
 
-fn write(before: &PhoneStatus, status: PhoneStatus, target: Option<&CertificateOperation>) -> Step {
+fn write(
+    observed: &Observed<'_>,
+    before: &PhoneStatus,
+    status: PhoneStatus,
+    target: Option<&CertificateOperation>,
+) -> Step {
     let named = |s: &PhoneStatus| s.operation.as_ref().map(|o| o.name.clone());
-    let generated = target.filter(|o| generates_string(&o.spec)).and_then(|o| o.metadata.name.clone());
+    let generated = |o: &CertificateOperation| o.metadata.name.clone().filter(|_| generates_string(&o.spec));
     let pending = status.operation.as_ref().is_some_and(|o| !o.phase.is_terminal());
     let was_pending = before.operation.as_ref().is_some_and(|o| !o.phase.is_terminal());
     let newly_armed = named(before) != named(&status);
+    let armed = target.and_then(generated);
+    // This write is the last that knows of it. Discarding at the moment it ended would be forgotten in a crash.
+    let replaced = named(before).filter(|_| was_pending && newly_armed);
+    let replaced = replaced.and_then(|name| generated(find(observed.operations, &name)?));
+    let over = armed.clone().filter(|_| !pending && (was_pending || newly_armed));
     Step::WriteStatus {
-        make_string_for: generated.clone().filter(|_| pending && newly_armed),
-        discard_string_of: generated.filter(|_| !pending && (was_pending || newly_armed)),
+        make_string_for: armed.filter(|_| pending && newly_armed),
+        discard_strings_of: replaced.into_iter().chain(over).collect(),
         status: Box::new(status),
     }
 }
