@@ -31,6 +31,10 @@ bench: ## Measure enrolments a second beside bare status patches of the same API
 	cargo build --release --example bench
 	CAPF_BIN=target/release/capf target/release/examples/bench
 
+.PHONY: guess
+guess: build ## Guess 100,000 wrong strings, twice, while two replicas are killed; a quarter of an hour, says what it cost
+	cargo run --example guess
+
 .PHONY: faults
 faults: build ## Let phones enrol for two minutes while the API server answers errors and loses replies; FAULTS= more options
 	cargo run --example storm -- $(FAULTS)

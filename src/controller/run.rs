@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::events::Reporter;
 use super::lease::Candidate;
+use super::noticed::Noticer;
 use super::phone::Phones;
 use super::proxy::Proxies;
 use super::queue::Queue;
@@ -97,7 +98,11 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Ru
     }
     tracing::info!(%address, ?world, "ready: answering questions");
     let questions = Store::new(client, QUESTIONS_MANAGER, QUESTION_CALL);
-    let service = Arc::new(Service::new(Arc::clone(&world), questions, Arc::clone(&credentials)));
+    let noticer = Arc::new(Noticer::new(Arc::clone(&world), loops.clone()));
+    let service = Service::new(Arc::clone(&world), questions, Arc::clone(&credentials), Arc::clone(&noticer));
+    let service = Arc::new(service);
+    let noticing = stop.clone();
+    tasks.spawn(async move { noticer.run(noticing).await });
     let serving = tasks.spawn(serve(listener, service, Arc::clone(&credentials), stop.clone()));
 
     let (leads, leading) = watch::channel(false);

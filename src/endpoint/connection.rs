@@ -45,6 +45,7 @@ pub(super) async fn attend<A: Authority>(tcp: TcpStream, id: OpenId, stranger: S
     if let Err(error) = keepalive::watch(&tcp) {
         tracing::debug!(%error, "TCP keepalive could not be set");
     }
+    let source = tcp.peer_addr().ok().map(|peer| peer.ip().to_canonical());
     let accepting = async {
         // Whoever says nothing costs no TLS.
         tcp.readable().await?;
@@ -76,7 +77,7 @@ pub(super) async fn attend<A: Authority>(tcp: TcpStream, id: OpenId, stranger: S
         stream,
         decoder: FrameDecoder::new(Side::Server),
         limits,
-        dealings: Dealings::default(),
+        dealings: Dealings::of(source),
         stranger: Some(stranger),
         shared,
     };

@@ -11,10 +11,11 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::Instrument as _;
 
-use super::blocks::{Block, Strangers};
+use super::blocks::Strangers;
 use super::connection::attend;
 use super::{EndpointError, Service};
 use crate::authority::questions::Authority;
+use crate::domain::blocks::SourceBlock;
 use crate::wire::SessionId;
 
 /// Connections the kernel keeps for us before they are accepted. After a power cut a building of phones comes at once; the
@@ -142,7 +143,7 @@ impl<A: Authority> Endpoint<A> {
         let limit = limits.connections;
         // An IPv4 phone on the IPv6 socket is to be found under its own address.
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-        let block = Block::from(peer.ip());
+        let block = SourceBlock::of(peer.ip());
         // Held until the session is among the strangers: it may be over before.
         let mut strangers = self.shared.strangers.lock().unwrap_or_else(PoisonError::into_inner);
         if sessions.len() >= limit {
@@ -186,7 +187,7 @@ impl<A: Authority> Endpoint<A> {
 #[derive(Debug)]
 pub(super) struct Stranger {
     number: u64,
-    block: Block,
+    block: SourceBlock,
     /// For its handshake.
     pub(super) patience: Duration,
     strangers: Arc<Mutex<Strangers<AbortHandle>>>,

@@ -9,6 +9,7 @@ use super::Service;
 use crate::api::{CertificateAuthorityProxy, CertificateOperation, Phone};
 use crate::authority::questions::{OpenRequest, Unavailable};
 use crate::controller::world::ObjectKey;
+use crate::domain::budget::Rate;
 
 /// Phones looked for in a second by a replica; the answers to others are what it knows.
 pub(super) const SECOND_LOOKS: u16 = 20;
@@ -25,7 +26,7 @@ impl Service {
     ) -> Result<(), Unavailable> {
         let granted = {
             let mut budget = self.second_looks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            budget.reserve(SECOND_LOOKS, crate::clock::now())
+            budget.reserve(Rate::a_second(SECOND_LOOKS), crate::clock::now())
         };
         if !granted {
             return Ok(());
