@@ -75,7 +75,8 @@ async fn play(args: &Args, part: Part) {
              wrongStringsPerHour: 100000}"
         }
     };
-    let mut product = Product::start_with("guess", Options { log_level: "debug", proxy, replicas: 2 }).await;
+    let mut product =
+        Product::start_with("guess", Options { log_level: "debug", proxy, replicas: 2, ..Options::default() }).await;
     let fleet = Fleet::create(&product, args.devices, args.beside).await;
     let writes = Writes::watch(&product).await;
     let began = Instant::now();

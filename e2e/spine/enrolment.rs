@@ -7,6 +7,7 @@ use capf::api::{CertificateAuthorityProxy, LscState, Phase, QUESTIONS_MANAGER, R
 use capf::authority::credentials::Credentials;
 use capf::authority::questions::{OpenAnswer, OpenRequest};
 use capf::authority::service::Service;
+use capf::controller::noticed::Noticer;
 use capf::controller::store::Store;
 use capf::controller::world::{ObjectKey, World};
 use capf::phone::{AttemptOutcome, Fault, Proof};
@@ -249,7 +250,8 @@ async fn a_replica_that_has_not_heard_of_a_phone_asks_before_it_says_no() {
     world.learn(&product.api::<CertificateAuthorityProxy>().get("main").await.unwrap());
     let store = Store::new(product.plane.client(Some("capf-controller")), QUESTIONS_MANAGER, Duration::from_secs(5));
     let credentials = Credentials::obtain(&store, &ObjectKey::new(product.ns(), "capf-controller")).await.unwrap();
-    let service = Service::new(world, store, Arc::new(credentials));
+    let noticer = Arc::new(Noticer::new(Arc::clone(&world), store.clone()));
+    let service = Service::new(world, store, Arc::new(credentials), noticer);
     let open = async |device: &str| {
         let request = json!({"deviceName": device, "version": 3, "sessionId": 1});
         let request: OpenRequest = serde_json::from_value(request).unwrap();
