@@ -76,8 +76,8 @@ struct Lane {
 }
 
 async fn enumerate(scenario: Scenario) {
-    let mut first = Lane::start(scenario, 0).await;
-    let calls = first.count(scenario).await;
+    let mut first = Box::pin(Lane::start(scenario, 0)).await;
+    let calls = Box::pin(first.count(scenario)).await;
     assert!(calls > 1, "{scenario:?} makes {calls} mutating calls: is the proxy in the way?");
     let mut points = VecDeque::new();
     for number in 1..=calls {
@@ -97,7 +97,7 @@ async fn enumerate(scenario: Scenario) {
             runtime.block_on(async {
                 let lane = match counted {
                     Some(lane) => lane,
-                    None => Lane::start(scenario, number * 1000).await,
+                    None => Box::pin(Lane::start(scenario, number * 1000)).await,
                 };
                 lane.work(scenario, calls, &points).await
             })
