@@ -99,7 +99,7 @@ async fn enumerate(scenario: Scenario) {
                     Some(lane) => lane,
                     None => Box::pin(Lane::start(scenario, number * 1000)).await,
                 };
-                lane.work(scenario, calls, &points).await
+                Box::pin(lane.work(scenario, calls, &points)).await
             })
         }));
     }
