@@ -145,7 +145,8 @@ fn the_whole_block_counts_and_not_its_end() {
     let sha1 = signed.bare("sha1");
     assert_eq!(signed.verdict(&sha1, &signed.block(|_| {})), Ok(()), "the block itself is right");
     let end = 256 - 65;
-    let changes: [(&str, Box<dyn FnOnce(&mut Vec<u8>)>); 6] = [
+    type Change = Box<dyn FnOnce(&mut Vec<u8>)>;
+    let changes: [(&str, Change); 6] = [
         ("type 2", Box::new(|block| block[1] = 2)),
         ("a first octet that is not zero", Box::new(|block| block[0] = 1)),
         ("a gap in the padding", Box::new(|block| block[100] = 0xfe)),
