@@ -141,6 +141,7 @@ async fn a_ticket_that_was_forged_or_is_used_in_another_session_signs_nothing() 
         digits: None,
         certificate: false,
         proof: None,
+        source: None,
     };
     let OpenAnswer::Install { ticket, .. } = controllers.open(open).await.unwrap() else { panic!("not let in") };
     let key = PhoneKey::generate("RSA-2048".parse().unwrap()).unwrap();

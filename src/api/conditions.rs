@@ -21,6 +21,8 @@ pub enum ConditionType {
     CredentialExpiring,
     /// What `micRoots` names cannot be read or holds no roots: no MIC is believed until it is mended; absent otherwise.
     MICRootsUnusable,
+    /// Authentication strings are being guessed from the source blocks that the message names; absent otherwise.
+    GuessingSuspected,
 }
 
 /// Status of a condition.

@@ -30,8 +30,8 @@ pub use operation::{
 pub use phone::{ArmedOperation, DeviceSecurityMode, LscState, Phone, PhoneSpec, PhoneStatus, Written};
 pub use proxy::{
     CertificateAuthorityProxy, CertificateAuthorityProxySpec, CertificateAuthorityProxyStatus, CertificateIssuer,
-    CertificateSubject, EndpointLimits, ExpiredMic, ExpiredMicPolicy, MicRoots, PhoneDefaults, Placement,
-    PublishedCertificate,
+    CertificateSubject, EndpointLimits, ExpiredMic, ExpiredMicPolicy, GuessingBlock, MicRoots, PhoneDefaults,
+    Placement, PublishedCertificate, UnknownCaller,
 };
 pub use reason::Reason;
 

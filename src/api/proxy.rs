@@ -316,14 +316,36 @@ pub struct EndpointLimits {
     #[serde(default = "thirty")]
     #[schemars(range(min = 5, max = 120))]
     pub answer_seconds: u16,
-    /// Wrong authentication strings that one controller replica checks and writes down a second, all phones together.
+    /// Wrong authentication strings that one controller replica checks and writes down a second, all phones together. Beyond
+    /// it, strings from source blocks (IPv4 /24, IPv6 /56) that have failed are answered without a check.
     #[serde(default = "ten")]
     #[schemars(range(min = 1, max = 100))]
     pub wrong_strings_per_second: u16,
+    /// The same, an hour: what a slow attack from many places may cost.
+    #[serde(default = "thousand")]
+    #[schemars(range(min = 10, max = 100_000))]
+    pub wrong_strings_per_hour: u32,
+    /// Wrong authentication strings from one source block after which it is penalised: what comes from it is answered
+    /// without a check, and costs the phone it names no try. Raise it where all phones come from one address.
+    #[serde(default = "ten")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub wrong_strings_per_block: u16,
+    /// Seconds of a block's first penalty; each further one is twice as long, up to an hour.
+    #[serde(default = "sixty")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub block_penalty_seconds: u16,
 }
 
 fn connections() -> u32 {
     12_000
+}
+
+fn thousand() -> u32 {
+    1_000
+}
+
+fn sixty() -> u16 {
+    60
 }
 
 impl Default for EndpointLimits {
@@ -333,6 +355,9 @@ impl Default for EndpointLimits {
             handshake_seconds: five(),
             answer_seconds: thirty(),
             wrong_strings_per_second: ten(),
+            wrong_strings_per_hour: thousand(),
+            wrong_strings_per_block: ten(),
+            block_penalty_seconds: sixty(),
         }
     }
 }
@@ -363,10 +388,60 @@ pub struct CertificateAuthorityProxyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub endpoint_secret: Option<String>,
-    /// `Ready`, `Stalled`, `CTLUpdateRequired`, `KeySizeDiffers`, `CredentialExpiring`, `MICRootsUnusable`.
+    /// Devices that called and that no Phone of this proxy stands for, by name: at most 100. `capf find --unknown` shows
+    /// them. Beyond 100 the oldest of the source block with most of them goes, so that one caller cannot push out all others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub unknown_callers: Vec<UnknownCaller>,
+    /// Source blocks whose authentication strings were answered without a check within the last hour: at most 16, the newest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub guessing_blocks: Vec<GuessingBlock>,
+    /// `Ready`, `Stalled`, `CTLUpdateRequired`, `KeySizeDiffers`, `CredentialExpiring`, `MICRootsUnusable`,
+    /// `GuessingSuspected`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub conditions: Vec<Condition>,
+}
+
+/// A device that called and that no Phone stands for. Whoever reaches the port can make one up.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = super::fields::absent_not_null)]
+pub struct UnknownCaller {
+    /// Device name, in upper case.
+    #[schemars(length(max = 15))]
+    pub device_name: String,
+    /// When it first called, as far as is remembered.
+    #[schemars(schema_with = "date_time")]
+    pub first_seen: Timestamp,
+    /// When it last called before this list was last written: it is written only for names that are new.
+    #[schemars(schema_with = "date_time")]
+    pub last_seen: Timestamp,
+    /// The part of the network it last called from: an IPv4 /24 or an IPv6 /56.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 43))]
+    pub source_block: Option<String>,
+    /// Calls until then.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 4_294_967_295_u32))]
+    pub calls: u32,
+}
+
+/// A source block from which authentication strings are guessed, or mistyped in numbers.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = super::fields::absent_not_null)]
+pub struct GuessingBlock {
+    /// An IPv4 /24 or an IPv6 /56.
+    #[schemars(length(max = 43))]
+    pub source_block: String,
+    /// When its strings were first answered without a check.
+    #[schemars(schema_with = "date_time")]
+    pub first_seen: Timestamp,
+    /// When that was last written down: at most every half hour while it lasts.
+    #[schemars(schema_with = "date_time")]
+    pub last_seen: Timestamp,
 }
 
 /// A certificate of CAPF's own, as published.

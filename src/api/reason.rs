@@ -74,6 +74,8 @@ reasons! {
     PhoneRejected,
     /// The Secret does not hold 4 to 10 digits.
     AuthenticationStringMalformed,
+    /// Too many wrong strings came from the caller's part of the network; what comes from there is not checked for a while.
+    TooManyWrongStrings,
     /// The string was used before; strings are for one time.
     AuthenticationStringReused,
 }

@@ -118,6 +118,7 @@ mod tests {
             digits: None,
             certificate: true,
             proof: Some(proof),
+            source: Some([0xffff; 8].into()),
         }
     }
 

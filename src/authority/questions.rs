@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::net::IpAddr;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -60,6 +61,9 @@ pub struct OpenRequest {
     /// The certificates and signatures. Absent from an endpoint of a version that did not pass them on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proof: Option<CertificateProof>,
+    /// Address that the phone connects from, as the endpoint sees it; an endpoint of the version before does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<IpAddr>,
 }
 
 impl OpenRequest {
@@ -280,10 +284,11 @@ mod tests {
             digits: Some(Digits("4711".to_owned().into())),
             certificate: false,
             proof: None,
+            source: Some([192, 0, 2, 1].into()),
         };
         assert_eq!(
             serde_json::to_string(&open).unwrap(),
-            r#"{"deviceName":"SEP001","version":3,"sessionId":7,"digits":"4711","certificate":false}"#
+            r#"{"deviceName":"SEP001","version":3,"sessionId":7,"digits":"4711","certificate":false,"source":"192.0.2.1"}"#
         );
         assert!(!format!("{open:?}").contains("4711"));
         let answer = OpenAnswer::Refused { reason: Reason::LockedOut };
@@ -296,6 +301,6 @@ mod tests {
     fn a_newer_peer_may_send_more_than_is_known_here() {
         let open: OpenRequest =
             serde_json::from_str(r#"{"deviceName":"SEP001","version":3,"sessionId":7,"newer":[1]}"#).unwrap();
-        assert_eq!(open.evidence(), EvidenceKind::Null);
+        assert_eq!((open.evidence(), open.source), (EvidenceKind::Null, None));
     }
 }

@@ -10,6 +10,7 @@ mod admit;
 mod certificates;
 mod change;
 mod complete;
+mod doubt;
 
 pub(super) use change::{Changed, Next};
 
@@ -17,13 +18,16 @@ use super::anchors::AnchorCache;
 use super::credentials::Credentials;
 use super::issuers::Issuers;
 use super::questions::{IssueAnswer, IssueRequest, OpenAnswer, OpenRequest, Unavailable};
-use super::strings::{StringCheck, Strings};
+use super::strings::{Entered, StringCheck, Strings};
 use crate::api::{
     CertificateAuthorityProxy, CertificateOperation, CertificateOperationKind, IssuedCertificateStatus, LscSummary,
     Phase, Reason,
 };
+use crate::controller::noticed::Noticer;
 use crate::controller::store::Store;
 use crate::controller::world::{ObjectKey, PhoneView, World};
+use crate::domain::blocks::SourceBlock;
+use crate::domain::budget::Budget;
 use crate::domain::existing::Proven;
 use crate::domain::question::{self, Verdict};
 use crate::domain::ticket::{SigningGrant, Ticket, VerifiedTicket};
@@ -42,8 +46,10 @@ pub struct Service {
     issuers: Issuers,
     anchors: AnchorCache,
     strings: Strings,
+    noticer: Arc<Noticer>,
     /// One change of an operation at a time in this replica: conflicts then come from other replicas only.
     locks: Mutex<HashMap<ObjectKey, Arc<tokio::sync::Mutex<()>>>>,
+    second_looks: Mutex<Budget>,
 }
 
 /// A phone that presents itself.
@@ -77,15 +83,17 @@ impl Grounds {
 impl Service {
     /// A service over what this replica knows.
     #[must_use]
-    pub fn new(world: Arc<World>, store: Store, credentials: Arc<Credentials>) -> Self {
+    pub fn new(world: Arc<World>, store: Store, credentials: Arc<Credentials>, noticer: Arc<Noticer>) -> Self {
         Self {
             issuers: Issuers::new(store.clone()),
             anchors: AnchorCache::new(store.clone()),
-            strings: Strings::new(store.clone(), Arc::clone(&credentials)),
+            strings: Strings::new(store.clone(), Arc::clone(&credentials), Arc::clone(&noticer)),
+            noticer,
             world,
             store,
             credentials,
             locks: Mutex::default(),
+            second_looks: Mutex::default(),
         }
     }
 
@@ -95,7 +103,11 @@ impl Service {
     /// [`Unavailable`] when the phone shall come again.
     pub async fn open(&self, proxy: &ObjectKey, request: OpenRequest) -> Result<OpenAnswer, Unavailable> {
         let proxy = self.proxy(proxy)?;
-        let found = self.look(&proxy, &request);
+        let mut found = self.look(&proxy, &request);
+        if matches!(found.verdict, Verdict::UnknownDevice | Verdict::NothingScheduled) {
+            self.learn_anew(&proxy, &request).await?;
+            found = self.look(&proxy, &request);
+        }
         if found.verdict == Verdict::CheckCertificates {
             return self.by_certificate(&proxy, &request).await;
         }
@@ -105,6 +117,11 @@ impl Service {
         let Some(operation) = found.armed.as_deref().map(ObjectKey::of) else {
             return Ok(OpenAnswer::NothingScheduled);
         };
+        // Before the device is asked about anything: guessing at devices shall not lock them out.
+        let source = request.source.map(SourceBlock::of);
+        if let Some(reason) = self.strings.turned_away(&proxy, source) {
+            return Ok(OpenAnswer::Refused { reason });
+        }
         let lock = self.lock(&operation);
         let _one_at_a_time = lock.lock().await;
         // Others had their turn meanwhile, and may have spent the tries that were left: what was found is looked at anew.
@@ -117,7 +134,7 @@ impl Service {
         if ObjectKey::of(armed) != operation {
             return Err(Unavailable("another operation was armed meanwhile".into()));
         }
-        let entered = (request.session_id, &digits.0);
+        let entered = Entered { digits: &digits.0, session_id: request.session_id, source };
         match self.strings.check(self, &proxy, &found.view, &operation, secret, entered).await? {
             StringCheck::Right { spent } => {
                 let grounds = Grounds { spent_string: spent, ..Grounds::mode(armed) };
@@ -146,7 +163,11 @@ impl Service {
         request: &OpenRequest,
     ) -> Result<OpenAnswer, Unavailable> {
         Ok(match (&found.verdict, &found.armed) {
-            (Verdict::UnknownDevice, _) => OpenAnswer::UnknownDevice,
+            (Verdict::UnknownDevice, _) => {
+                let source = request.source.map(SourceBlock::of);
+                self.noticer.unknown_caller(&ObjectKey::of(proxy), &request.device_name, source);
+                OpenAnswer::UnknownDevice
+            }
             (Verdict::Refused(reason, why), _) => {
                 tracing::info!(device = %request.device_name, %reason, why, "not let in");
                 OpenAnswer::Refused { reason: *reason }

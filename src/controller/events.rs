@@ -68,6 +68,11 @@ impl Reporter {
         }
     }
 
+    /// Blocks from which strings are guessed, newly so.
+    pub(super) async fn guessing_suspected(&self, proxy: &CertificateAuthorityProxy, message: &str) {
+        self.warn(proxy, "GuessingSuspected", message).await;
+    }
+
     async fn newly_stalled<K: Resource<DynamicType = ()>>(
         &self,
         object: &K,

@@ -283,7 +283,7 @@ fn an_lsc_that_is_stored_while_a_newer_request_waits_is_the_live_one() {
     let steps = cluster.settle();
     assert_eq!(cluster.phases(), [Phase::Successful, Phase::Successful, Phase::Pending]);
     assert_eq!(cluster.status().lsc.as_ref().unwrap().sha256_fingerprint, "bb");
-    let discarded = |step: &&Step| matches!(step, Step::WriteStatus { discard_string_of: Some(of), .. } if *of == name);
+    let discarded = |step: &&Step| matches!(step, Step::WriteStatus { discard_strings_of, .. } if discard_strings_of.contains(&name));
     assert_eq!(steps.iter().filter(discarded).count(), 1, "{steps:#?}");
 }
 

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::callers;
 use crate::api::{
     CertificateAuthorityProxy, CertificateAuthorityProxyStatus, ConditionType, Conditions, PublishedCertificate,
     resolve_key,
@@ -190,7 +191,8 @@ pub fn status(
                 true => said.say(ConditionType::Stalled, true, obstacle.reason, &obstacle.message),
                 false => said,
             };
-            return CertificateAuthorityProxyStatus { observed_generation, conditions: said.done(), ..before };
+            let conditions = callers::with_guessing(said.done(), &before, proxy.metadata.generation, now);
+            return CertificateAuthorityProxyStatus { observed_generation, conditions, ..callers::pruned(before, now) };
         }
     };
     let service = published(&activated.service);
@@ -237,6 +239,7 @@ pub fn status(
         Some(problem) => said.say(ConditionType::MICRootsUnusable, true, problem.reason, &problem.message),
         None => said,
     };
+    let conditions = callers::with_guessing(said.done(), &before, proxy.metadata.generation, now);
     CertificateAuthorityProxyStatus {
         observed_generation,
         service_certificate: Some(service),
@@ -244,7 +247,8 @@ pub fn status(
         certificate_revision: Some(proxy.spec.certificate_revision),
         certificates_config_map: Some(certificates_config_map(name)),
         endpoint_secret: Some(endpoint_secret(name)),
-        conditions: said.done(),
+        conditions,
+        ..callers::pruned(before, now)
     }
 }
 

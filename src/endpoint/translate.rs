@@ -1,5 +1,6 @@
 //! From the words of the wire to those of the authority, and back; and what a session has to present with its next question.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::api::PhoneCertificate;
@@ -16,6 +17,8 @@ use crate::wire::{
 /// What one session and the authority have agreed on so far.
 #[derive(Default)]
 pub(super) struct Dealings {
+    /// Where the phone connects from.
+    source: Option<IpAddr>,
     /// The ticket of *open*, later the receipt of *issue*; goes with the next question.
     ticket: Box<str>,
     key_time: Duration,
@@ -23,6 +26,11 @@ pub(super) struct Dealings {
 }
 
 impl Dealings {
+    /// Those of a phone that connects from there.
+    pub(super) fn of(source: Option<IpAddr>) -> Self {
+        Self { source, ..Self::default() }
+    }
+
     /// How long the phone may take for its key. Zero before the authority has asked for one.
     pub(super) fn key_time(&self) -> Duration {
         self.key_time
@@ -37,7 +45,7 @@ impl Dealings {
     pub(super) async fn ask<A: Authority>(&mut self, authority: &A, session: SessionId, question: Question) -> Answer {
         let outcome = match question {
             Question::Open(opening) => {
-                let asked = authority.open(open_request(opening)).await;
+                let asked = authority.open(open_request(opening, self.source)).await;
                 asked.map(|answer| self.opened(answer))
             }
             Question::Issue { public_key } => {
@@ -114,7 +122,7 @@ impl Dealings {
     }
 }
 
-fn open_request(opening: Opening) -> OpenRequest {
+fn open_request(opening: Opening, source: Option<IpAddr>) -> OpenRequest {
     let (digits, proof) = match opening.evidence {
         Evidence::Null => (None, None),
         Evidence::String(digits) => (Some(digits), None),
@@ -140,6 +148,7 @@ fn open_request(opening: Opening) -> OpenRequest {
         digits: digits.map(Digits),
         certificate: proof.is_some(),
         proof,
+        source,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -100,6 +100,7 @@ impl Default for Patience {
 #[derive(Debug)]
 pub struct SimulatedPhone {
     pub(super) server: ServerAddress,
+    pub(super) own_address: Option<IpAddr>,
     pub(super) config: PhoneConfig,
     pub(super) tls: Arc<ClientConfig>,
     pub(super) proof: Proof,
@@ -128,6 +129,7 @@ impl SimulatedPhone {
     pub fn new(server: impl Into<ServerAddress>, device_name: impl Into<ClaimedName>, tls: Arc<ClientConfig>) -> Self {
         Self {
             server: server.into(),
+            own_address: None,
             config: PhoneConfig::new(device_name, Version::THREE),
             tls,
             proof: Proof::NullString,
@@ -147,6 +149,13 @@ impl SimulatedPhone {
     #[must_use]
     pub fn version(mut self, version: Version) -> Self {
         self.config = PhoneConfig::new(self.config.device_name, version);
+        self
+    }
+
+    /// Connects from this address, one of the machine's: on Linux any of 127.0.0.0/8 is.
+    #[must_use]
+    pub fn own_address(mut self, address: IpAddr) -> Self {
+        self.own_address = Some(address);
         self
     }
 

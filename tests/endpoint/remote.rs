@@ -140,6 +140,7 @@ fn request() -> OpenRequest {
         digits: Some(Digits("4711".into())),
         certificate: false,
         proof: None,
+        source: None,
     }
 }
 
