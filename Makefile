@@ -31,6 +31,24 @@ bench: ## Measure enrolments a second beside bare status patches of the same API
 	cargo build --release --example bench
 	CAPF_BIN=target/release/capf target/release/examples/bench
 
+.PHONY: guess
+guess: build ## Guess 100,000 wrong strings, twice, while two replicas are killed; a quarter of an hour, says what it cost
+	cargo run --example guess
+
+.PHONY: faults
+faults: build ## Let phones enrol for two minutes while the API server answers errors and loses replies; FAULTS= more options
+	cargo run --example storm -- $(FAULTS)
+
+.PHONY: soak
+soak: build ## Run everything for ten minutes, a random fault each minute: memory and violations; SOAK= more options
+	cargo run --example soak -- $(SOAK)
+
+.PHONY: abuse
+abuse: ## Kill, stop, crowd and starve the product, and see that it holds; a quarter of an hour; one part: ABUSE="--only crowd"
+	cargo build --release
+	cargo build --release --example abuse
+	CAPF_BIN=target/release/capf target/release/examples/abuse $(ABUSE)
+
 .PHONY: test
 test: ## Run every test; the first time builds a control plane, in some minutes (e2e/README.md)
 	cargo test

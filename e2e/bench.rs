@@ -11,6 +11,8 @@ mod product;
 
 #[path = "bench/calls.rs"]
 mod calls;
+#[path = "bench/cpu.rs"]
+mod cpu;
 #[path = "bench/fleet.rs"]
 mod fleet;
 #[path = "bench/patches.rs"]
@@ -45,7 +47,7 @@ async fn main() {
     let options = Options {
         log_level: "info",
         proxy: "  permitNullString: true\n  phoneDefaults: {keyType: EC}\n  limits: {answerSeconds: 60}",
-        replicas: 1,
+        ..Options::default()
     };
     let product = Product::start_with("bench", options).await;
     let patches = patches::per_second(&product, first).await;
@@ -99,6 +101,7 @@ async fn measured(product: &Product, run: Run, patches: f64) -> Value {
         summary.sessions.retries,
         summary.calls_before / run.enrolments as f64,
     );
+    println!("  processor time, ms an enrolment: {}", summary.cpu_ms);
     for (kind, example) in &summary.sessions.examples {
         println!("  {kind}: {example}");
     }
@@ -114,6 +117,7 @@ async fn measured(product: &Product, run: Run, patches: f64) -> Value {
         "calls_before": summary.calls_before / run.enrolments as f64,
         "status_patches_per_s": patches,
         "ratio": ratio,
+        "cpu_ms_per_enrolment": summary.cpu_ms,
         "concurrency": run.concurrency,
         "enrolments": run.enrolments,
     })

@@ -7,9 +7,17 @@ mod product;
 
 #[path = "spine/enrolment.rs"]
 mod enrolment;
+#[path = "spine/explain.rs"]
+mod explain;
+#[path = "spine/guessing.rs"]
+mod guessing;
+#[path = "spine/hostile.rs"]
+mod hostile;
 #[path = "spine/nothing_again.rs"]
 mod nothing_again;
 #[path = "spine/refusals.rs"]
 mod refusals;
 #[path = "spine/secrets.rs"]
 mod secrets;
+#[path = "spine/strings.rs"]
+mod strings;

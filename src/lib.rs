@@ -11,6 +11,7 @@ pub mod crds;
 pub mod domain;
 pub mod endpoint;
 pub mod logging;
+pub mod open_files;
 pub mod phone;
 pub mod pki;
 pub mod tls;

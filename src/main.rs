@@ -4,6 +4,7 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use capf::cli::{self, Cli, Command};
+use capf::domain::rerun::Wish;
 use clap::{CommandFactory as _, FromArgMatches as _};
 use tokio::signal::unix::SignalKind;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +17,9 @@ async fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let serves = matches!(cli.command, Command::Controller(_) | Command::Endpoint(_));
     capf::logging::init(cli.log, if serves { Level::INFO } else { Level::WARN });
+    if serves {
+        capf::open_files::raise_limit();
+    }
     match dispatch(cli.command).await {
         Ok(code) => code,
         Err(error) => {
@@ -36,6 +40,12 @@ async fn dispatch(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::Phone(args) => return Ok(capf::phone::run(*args).await),
         Command::Report(args) => cli::report::run(&args).await?,
         Command::Trace(args) => cli::trace::run(&args).await?,
+        Command::Find(args) => cli::find::run(&args).await?,
+        Command::Adopt(args) => cli::adopt::run(&args).await?,
+        Command::AuthStrings(args) => cli::auth_strings::run(&args).await?,
+        Command::Unlock(args) => cli::rerun::run(Wish::Unlock, &args).await?,
+        Command::RenewString(args) => cli::rerun::run(Wish::RenewString, &args).await?,
+        Command::Explain(args) => cli::explain::run(&args).await?,
         Command::EndpointBundle(args) => cli::endpoint_bundle::run(&args).await?,
         Command::Crds(args) => cli::crds::run(&args)?,
         Command::CliReference => cli::reference::run()?,

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use capf::api::{AuthenticationMode, LscState, Reason};
-use capf::cli::report::{Format, Query, ReportError, Sink, Summary, write};
+use capf::cli::report::{Form, Format, Query, ReportError, Sink, Summary, write};
 use capf::cli::table::Lines;
 use capf::domain::report::{Column, Criteria, CsvReport, DeviceNamePattern, OperationStatus, Row, StringCell, guarded};
 use report_support::{FakeServer, at, failure, list, operation, phone, phone_json, secret, with_lsc};
@@ -163,9 +163,14 @@ fn the_csv_file_has_a_header_quotes_what_must_be_and_ends_lines_as_rfc_4180_does
     assert!(!format!("{row:?}").contains("0012345678"), "Debug shows the string");
 }
 
+fn form(format: Format, columns: Vec<Column>) -> Form {
+    Form { format, columns, heading: String::new(), output: None }
+}
+
 async fn csv(server: &FakeServer, query: &Query) -> (String, Result<Summary, ReportError>) {
     let mut out = Vec::new();
-    let mut sink = Sink::new(&mut out, Format::Csv, Lines::Unbounded, Vec::new(), query.strings).unwrap();
+    let form = form(Format::Csv, Column::all(query.strings).collect());
+    let mut sink = Sink::new(&mut out, &form, Lines::Unbounded).unwrap();
     let summary = write(&server.cluster, query, at(NOW), &mut sink, "here").await;
     drop(sink);
     (String::from_utf8(out).unwrap(), summary)
@@ -232,7 +237,7 @@ async fn secrets_of_phones_that_are_not_shown_are_not_read() {
     })
     .await;
     let criteria = Criteria { device_name: Some(DeviceNamePattern::new("*2")), ..Criteria::default() };
-    let (text, _) = csv(&server, &Query { criteria, strings: true, labels: None }).await;
+    let (text, _) = csv(&server, &Query { criteria, strings: true, ..Query::default() }).await;
     assert_eq!(device_names(&text), ["SEP002"]);
     let read: Vec<_> = server.asked().into_iter().map(|asked| asked.path).filter(|p| p.contains("secrets")).collect();
     assert_eq!(read, ["/api/v1/namespaces/voice/secrets/two"]);
@@ -296,7 +301,8 @@ async fn ten_thousand_phones_are_never_held_together() {
         })
         .await;
         let columns = vec![Column::DeviceName, Column::OperationStatus];
-        let mut sink = Sink::new(Counting(Arc::clone(&written)), format, Lines::Unbounded, columns, false).unwrap();
+        let form = form(format, columns);
+        let mut sink = Sink::new(Counting(Arc::clone(&written)), &form, Lines::Unbounded).unwrap();
         let summary = write(&server.cluster, &Query::default(), at(NOW), &mut sink, "here").await.unwrap();
         assert_eq!(summary.rows, PHONES as u64);
         assert_eq!(server.asked().len(), PHONES / 500);
@@ -389,7 +395,7 @@ async fn what_the_api_server_can_select_is_left_to_it() {
         proxy: Some("main".into()),
         ..Criteria::default()
     };
-    let (_, summary) = csv(&server, &Query { criteria, labels: Some("site=hq".into()), strings: false }).await;
+    let (_, summary) = csv(&server, &Query { criteria, labels: Some("site=hq".into()), ..Query::default() }).await;
     assert_eq!(summary.unwrap().notes(), ["No phones found."]);
     let asked = server.asked().remove(0);
     assert_eq!(asked.query["fieldSelector"], "spec.proxyRef.name=main,status.operation.phase=Pending");

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use capf::api::{CertificateOperationKind, Phase, Phone, PhoneSpec};
+use capf::api::{CertificateOperationKind, Phone, PhoneSpec};
 use capf::phone::load::{Summary, enrol_all};
 use capf::phone::{PhoneKey, Proof, SimulatedPhone, tls_config};
 use capf::wire::ClaimedName;
@@ -14,6 +14,7 @@ use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
 use crate::calls;
+use crate::cpu;
 use crate::harness::eventually;
 use crate::product::Product;
 
@@ -41,6 +42,8 @@ pub struct Outcome {
     pub settled_per_s: f64,
     pub calls_before: f64,
     pub calls_from_call: f64,
+    /// Processor time of each process from the call to rest, in milliseconds an enrolment.
+    pub cpu_ms: serde_json::Value,
 }
 
 fn device(number: usize) -> String {
@@ -72,19 +75,28 @@ pub async fn add_idle(product: &Product, numbers: Range<usize>) {
 }
 
 /// Waits until all phones are so.
-async fn until(product: &Product, what: &str, so: impl Fn(&Phone) -> bool) -> Vec<Phone> {
+async fn until(product: &Product, what: &str, so: impl Fn(&Phone) -> bool) {
     let api: Api<Phone> = product.api();
     eventually(what, PATIENCE, || async {
         let phones = api.list(&ListParams::default()).await.map_err(|e| e.to_string())?.items;
         let left = phones.iter().filter(|phone| !so(phone)).count();
-        if left == 0 { Ok(phones) } else { Err(format!("{left} of {} are not", phones.len())) }
+        if left == 0 { Ok(()) } else { Err(format!("{left} of {} are not", phones.len())) }
+    })
+    .await
+    .unwrap();
+}
+
+/// Waits until so many phones have a pending operation, and gives them. Selected by the API server: to list thousands of
+/// phones again and again would be a load of its own beside the one that is measured.
+async fn until_pending(product: &Product, wanted: usize) -> Vec<Phone> {
+    let api: Api<Phone> = product.api();
+    let pending = ListParams::default().fields("status.operation.phase=Pending");
+    eventually(&format!("{wanted} operations are pending"), PATIENCE, || async {
+        let phones = api.list(&pending).await.map_err(|e| e.to_string())?.items;
+        if phones.len() == wanted { Ok(phones) } else { Err(format!("{} are", phones.len())) }
     })
     .await
     .unwrap()
-}
-
-fn phase(phone: &Phone) -> Option<Phase> {
-    Some(phone.status.as_ref()?.operation.as_ref()?.phase)
 }
 
 /// Applies, waits, enrols, and waits for rest.
@@ -99,14 +111,10 @@ pub async fn run(product: &Product, run: &Run) -> Outcome {
     let at_first = calls::mutating(product);
     let settings = json!({"certificateOperation": "InstallUpgrade", "authenticationMode": mode});
     create(product, numbers.clone().map(device), settings).await;
-    let of_run = |phone: &Phone| numbers.clone().any(|n| device(n) == phone.spec.device_name);
-    let waiting = until(product, "the phones wait", |p| {
-        p.spec.certificate_operation == CertificateOperationKind::NoPendingOperation || phase(p).is_some()
-    })
-    .await;
+    let waiting = until_pending(product, run.enrolments).await;
     // The creation of the Phones themselves is the applying person's.
     let before = calls::mutating(product) - at_first - run.enrolments as f64;
-    let proofs = proofs(product, run.mode, waiting.iter().filter(|p| of_run(p)).collect()).await;
+    let proofs = proofs(product, run.mode, &waiting).await;
     let tls = tls_config(&product.ctl().await).unwrap();
     let address: std::net::SocketAddr = product.address.parse().unwrap();
     let phones: Vec<SimulatedPhone> = proofs
@@ -121,14 +129,17 @@ pub async fn run(product: &Product, run: &Run) -> Outcome {
         .collect();
     assert_eq!(phones.len(), run.enrolments);
     let calls_at_call = calls::mutating(product);
+    let cpu_at_call = cpu::used(product);
     let start = Instant::now();
     let outcomes = enrol_all(phones, run.concurrency, |_| {}).await.unwrap();
     let sessions = Summary::of(&outcomes, start.elapsed());
     if sessions.failed == 0 {
-        until(product, "the phones are at rest", |p| phase(p).is_none_or(Phase::is_terminal)).await;
+        until_pending(product, 0).await;
     }
     let settled = start.elapsed().as_secs_f64();
+    let cpu_ms = cpu::per_enrolment(&cpu_at_call, &cpu::used(product), run.enrolments);
     Outcome {
+        cpu_ms,
         settled_per_s: sessions.succeeded as f64 / settled,
         calls_before: before,
         calls_from_call: calls::mutating(product) - calls_at_call,
@@ -136,7 +147,7 @@ pub async fn run(product: &Product, run: &Run) -> Outcome {
     }
 }
 
-async fn proofs(product: &Product, mode: Mode, phones: Vec<&Phone>) -> Vec<(String, Proof)> {
+async fn proofs(product: &Product, mode: Mode, phones: &[Phone]) -> Vec<(String, Proof)> {
     let secrets: Api<Secret> = product.api();
     let all: std::collections::HashMap<String, Secret> = match mode {
         Mode::Null => Default::default(),
@@ -150,5 +161,5 @@ async fn proofs(product: &Product, mode: Mode, phones: Vec<&Phone>) -> Vec<(Stri
         let digits = all.get(&named)?.data.as_ref()?.get("authenticationString")?;
         Some(Proof::AuthenticationString(String::from_utf8(digits.0.clone()).ok()?.into()))
     };
-    phones.into_iter().map(|p| (p.spec.device_name.clone(), proof(p).unwrap_or(Proof::NullString))).collect()
+    phones.iter().map(|p| (p.spec.device_name.clone(), proof(p).unwrap_or(Proof::NullString))).collect()
 }

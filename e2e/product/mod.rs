@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use capf::api::{CertificateAuthorityProxy, CertificateOperation, Phone};
@@ -30,7 +31,7 @@ pub struct Product {
     /// Folder of this installation.
     pub folder: tempfile::TempDir,
     questions: Vec<u16>,
-    log_level: &'static str,
+    options: Options,
 }
 
 /// Options of an installation.
@@ -42,11 +43,30 @@ pub struct Options {
     pub proxy: &'static str,
     /// Controller replicas.
     pub replicas: usize,
+    /// Where it is installed; the control plane that all share, where none is given.
+    pub plane: Option<&'static ControlPlane>,
+    /// As whom each replica calls the API server, in turn.
+    pub users: &'static [&'static str],
+    /// How long a Lease lasts; the product's own default where none is given.
+    pub lease_seconds: Option<u16>,
+    /// For each controller the kubeconfig it uses instead of its user's: one that leads by a proxy, say.
+    pub kubeconfigs: Vec<PathBuf>,
+    /// Whether [`Product::move_clock`] moves the controllers' clock from the start.
+    pub moving_clock: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { log_level: "debug", proxy: "  permitNullString: true", replicas: 1 }
+        Self {
+            log_level: "debug",
+            proxy: "  permitNullString: true",
+            replicas: 1,
+            plane: None,
+            users: &["capf-controller"],
+            lease_seconds: None,
+            kubeconfigs: Vec::new(),
+            moving_clock: false,
+        }
     }
 }
 
@@ -58,12 +78,12 @@ impl Product {
 
     /// Installs.
     pub async fn start_with(name: &str, options: Options) -> Self {
-        let plane = ControlPlane::shared();
+        let plane = options.plane.unwrap_or_else(ControlPlane::shared);
         install_crds(plane);
         let client = plane.client(None);
         let namespace = Namespace::create(&client, name).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
-        grant(plane, namespace.name());
+        grant(plane, namespace.name(), options.users);
         let questions: Vec<u16> = (0..options.replicas).map(|_| free_port()).collect();
         let mut product = Self {
             plane,
@@ -74,15 +94,18 @@ impl Product {
             address: format!("127.0.0.1:{}", free_port()),
             folder,
             questions,
-            log_level: options.log_level,
+            options,
         };
-        for replica in 0..options.replicas {
+        if product.options.moving_clock {
+            product.move_clock(0);
+        }
+        for replica in 0..product.options.replicas {
             product.start_controller(replica);
         }
         product.apply(&format!(
             "apiVersion: capf.dev/v1alpha1\nkind: CertificateAuthorityProxy\nmetadata: {{name: main}}\nspec:\n  \
              placement: External\n{}\n",
-            options.proxy
+            product.options.proxy
         ));
         product.proxy_ready().await;
         product.export_bundle();
@@ -97,21 +120,34 @@ impl Product {
 
     /// Starts the controller of this number, as after a crash.
     pub fn start_controller(&mut self, replica: usize) {
+        let mut command = self.controller_command(replica);
+        let log = format!("{}-controller-{replica}-{}", self.ns(), self.controllers.len());
+        let user = self.options.users[replica % self.options.users.len()];
+        let mut process = self.plane.spawn(&log, Some(user), &mut command).unwrap();
+        process.wait_for_log("ready: answering questions", PATIENCE).unwrap();
+        self.controllers.push(process);
+    }
+
+    /// The controller of this number as it is started.
+    pub fn controller_command(&self, replica: usize) -> Command {
         let advertised: Vec<String> =
             self.questions.iter().flat_map(|port| ["--advertise".into(), format!("127.0.0.1:{port}")]).collect();
         let mut command = Command::new(capf_binary());
         command
             .args(["controller", "--namespace", self.ns(), "--watch-namespace", self.ns()])
-            .args(["--identity", &format!("replica-{replica}"), "--log-level", self.log_level])
+            .args(["--identity", &format!("replica-{replica}"), "--log-level", self.options.log_level])
             .args(["--listen", &format!("127.0.0.1:{}", self.questions[replica])])
             .args(advertised);
+        if let Some(seconds) = self.options.lease_seconds {
+            command.args(["--lease-seconds", &seconds.to_string()]);
+        }
         if let Some(file) = self.clock_offset_file() {
             command.env("CAPF_TEST_CLOCK_OFFSET_FILE", file);
         }
-        let log = format!("{}-controller-{replica}-{}", self.ns(), self.controllers.len());
-        let mut process = self.plane.spawn(&log, Some("capf-controller"), &mut command).unwrap();
-        process.wait_for_log("ready: answering questions", PATIENCE).unwrap();
-        self.controllers.push(process);
+        if let Some(kubeconfig) = self.options.kubeconfigs.get(replica) {
+            command.env("KUBECONFIG", kubeconfig);
+        }
+        command
     }
 
     /// The file that moves the clock of processes started from now on, where the test has made one.
@@ -126,14 +162,20 @@ impl Product {
 
     /// Starts the endpoint, as after a crash.
     pub fn start_endpoint(&mut self) {
-        let mut command = Command::new(capf_binary());
-        command
-            .args(["endpoint", "--listen", &self.address, "--log-level", self.log_level, "--drain-seconds", "20"])
-            .arg("--bundle")
-            .arg(self.bundle());
+        let mut command = self.endpoint_command();
         let mut process = self.plane.spawn(&format!("{}-endpoint", self.ns()), None, &mut command).unwrap();
         process.wait_for_log("phones are awaited", PATIENCE).unwrap();
         self.endpoint = Some(process);
+    }
+
+    /// The endpoint as it is started.
+    pub fn endpoint_command(&self) -> Command {
+        let mut command = Command::new(capf_binary());
+        command
+            .args(["endpoint", "--listen", &self.address, "--log-level", self.options.log_level])
+            .args(["--drain-seconds", "20", "--bundle"])
+            .arg(self.bundle());
+        command
     }
 
     fn bundle(&self) -> PathBuf {
@@ -273,15 +315,17 @@ pub fn string_secret(name: &str, digits: &str) -> String {
     )
 }
 
-/// Installs the CRDs and the ClusterRole, once for the control plane.
+/// Installs the CRDs and the ClusterRole, once for a control plane.
 pub fn install_crds(plane: &ControlPlane) {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
+    static INSTALLED: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+    let mut installed = INSTALLED.lock().unwrap();
+    if !installed.contains(&plane.supervisor_pid()) {
         let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
         plane.kubectl(&["apply", "--server-side", "-f", crds]).unwrap();
         plane.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", crds]).unwrap();
         plane.kubectl_stdin(&["apply", "-f", "-"], &rights().0).unwrap();
-    });
+        installed.push(plane.supervisor_pid());
+    }
 }
 
 /// The documents of `deploy/rbac.yaml`: the ClusterRole, and what belongs into the controllers' namespace.
@@ -292,15 +336,17 @@ fn rights() -> (String, String) {
     (cluster_role.to_owned(), namespaced.to_owned())
 }
 
-/// Gives the controller's user its rights, in one namespace only.
-fn grant(plane: &ControlPlane, namespace: &str) {
+/// Gives the controllers' users their rights, in one namespace only.
+fn grant(plane: &ControlPlane, namespace: &str, users: &[&str]) {
     let rbac = rights().1.replace("namespace: capf-system", &format!("namespace: {namespace}"));
     plane.kubectl_stdin(&["apply", "-f", "-"], &rbac).unwrap();
+    let subject = |user: &&str| format!("{{apiGroup: rbac.authorization.k8s.io, kind: User, name: {user}}}");
+    let subjects = users.iter().map(subject).collect::<Vec<_>>().join(", ");
     let binding = |name: &str, kind: &str| {
         format!(
             "---\napiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {{name: {name}, namespace: \
              {namespace}}}\nroleRef: {{apiGroup: rbac.authorization.k8s.io, kind: {kind}, name: {name}}}\nsubjects: \
-             [{{apiGroup: rbac.authorization.k8s.io, kind: User, name: capf-controller}}]\n"
+             [{subjects}]\n"
         )
     };
     let bindings = binding("capf-controller", "ClusterRole") + &binding("capf-controller-lease", "Role");

@@ -21,8 +21,11 @@ const PHONES: &[(&str, &str)] = &[
     ("certificateOperation: Delete, deviceSecurityMode: nonsecure", "deviceSecurityMode"),
     ("certificateOperation: 1", "spec.certificateOperation"),
     ("authenticationMode: ByPassword", "spec.authenticationMode"),
-    ("authenticationMode: ByExistingCertificatePrecedenceToLSC", "authenticationMode"),
-    ("authenticationMode: ByExistingCertificatePrecedenceToMIC", "authenticationMode"),
+    ("authenticationMode: ByExistingCertificate", "authenticationMode"),
+    (
+        "authenticationMode: ByExistingCertificatePrecedenceToLSC, authenticationString: {generate: true}",
+        "authenticationString",
+    ),
     ("authenticationString: {}", "authenticationString"),
     ("authenticationString: {generate: false}", "authenticationString"),
     ("authenticationString: {generate: true, secretRef: {name: a}}", "authenticationString"),
@@ -65,6 +68,11 @@ const PROXIES: &[(&str, &str)] = &[
     ("placement: External, limits: {handshakeSeconds: 0}", "spec.limits.handshakeSeconds"),
     ("placement: External, limits: {connections: 1000000}", "spec.limits.connections"),
     ("placement: External, phoneDefaults: {keySize: 777}", "keySize"),
+    ("placement: External, micRoots: {key: ca.pem}", "micRoots"),
+    ("placement: External, micRoots: {configMapRef: {name: a}}", "spec.micRoots.key"),
+    ("placement: External, micRoots: {configMapRef: {name: a}, secretRef: {name: a}, key: ca.pem}", "micRoots"),
+    ("placement: External, expiredMIC: {policy: AllowUntil}", "expiredMIC"),
+    ("placement: External, expiredMIC: {policy: Sometimes}", "spec.expiredMIC.policy"),
 ];
 
 /// A CertificateOperation's spec, and what the refusal must name.

@@ -19,6 +19,10 @@ pub enum ConditionType {
     KeySizeDiffers,
     /// A credential that endpoints need is close to its end and could not be renewed.
     CredentialExpiring,
+    /// What `micRoots` names cannot be read or holds no roots: no MIC is believed until it is mended; absent otherwise.
+    MICRootsUnusable,
+    /// Authentication strings are being guessed from the source blocks that the message names; absent otherwise.
+    GuessingSuspected,
 }
 
 /// Status of a condition.

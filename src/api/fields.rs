@@ -237,6 +237,9 @@ pub struct MicSummary {
     /// When the phone showed it.
     #[schemars(schema_with = "date_time")]
     pub seen_at: Timestamp,
+    /// Whether it proved the phone: its chain, its name and its signatures were found right By Existing Certificate.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub verified: bool,
 }
 
 impl MicSummary {
@@ -250,6 +253,18 @@ impl MicSummary {
             sha256_fingerprint: facts.sha256.clone(),
             not_after: facts.not_after,
             seen_at,
+            verified: false,
+        }
+    }
+
+    /// Which is to be remembered when the phone shows this one: one that proved the phone gives way to another such only,
+    /// because what is shown without a proof may be anything.
+    #[must_use]
+    pub fn remembered_over(self, known: Option<Self>) -> Self {
+        match known.filter(|known| known.verified && !self.verified) {
+            Some(known) if known.sha256_fingerprint == self.sha256_fingerprint => Self { verified: true, ..self },
+            Some(known) => known,
+            None => self,
         }
     }
 }

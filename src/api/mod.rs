@@ -8,6 +8,7 @@
 //! forward-only phases. Code behind this module does not check them again.
 
 mod conditions;
+mod evidence;
 mod fields;
 mod operation;
 mod phone;
@@ -16,6 +17,7 @@ mod reason;
 
 pub(crate) use conditions::bounded;
 pub use conditions::{Condition, ConditionStatus, ConditionType, Conditions};
+pub use evidence::{CertificateEvidence, OfferedCertificate};
 pub use fields::{
     AuthenticationMode, AuthenticationStringSource, CertificateOperationKind, CertificateTrace, KeyType, LscSummary,
     MicSummary, Name, ObjectReference, PhoneCertificate, RequestedBy, ResolveKeyError, TraceVerdict, TracedCertificate,
@@ -28,7 +30,8 @@ pub use operation::{
 pub use phone::{ArmedOperation, DeviceSecurityMode, LscState, Phone, PhoneSpec, PhoneStatus, Written};
 pub use proxy::{
     CertificateAuthorityProxy, CertificateAuthorityProxySpec, CertificateAuthorityProxyStatus, CertificateIssuer,
-    CertificateSubject, EndpointLimits, PhoneDefaults, Placement, PublishedCertificate,
+    CertificateSubject, EndpointLimits, ExpiredMic, ExpiredMicPolicy, GuessingBlock, MicRoots, PhoneDefaults,
+    Placement, PublishedCertificate, UnknownCaller,
 };
 pub use reason::Reason;
 
@@ -44,5 +47,7 @@ pub const QUESTIONS_MANAGER: &str = "capf-questions";
 pub const AUTHENTICATION_STRING_TYPE: &str = "capf.dev/authentication-string";
 /// Key, in such a Secret, of the 4 to 10 digits.
 pub const AUTHENTICATION_STRING_KEY: &str = "authenticationString";
+/// Type of the Secrets that may hold the roots of MICs; a Secret of any other type is never read as such.
+pub const MIC_ROOTS_TYPE: &str = "capf.dev/mic-roots";
 /// Label on every object made for a proxy; its value is the proxy's name.
 pub const PROXY_LABEL: &str = "capf.dev/proxy";

@@ -5,11 +5,11 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Condition;
 use super::fields::{
     AuthenticationMode, AuthenticationStringSource, CertificateOperationKind, CertificateTrace, KeyType, LscSummary,
     MicSummary, ObjectReference, RequestedBy, date_time, deadline,
 };
+use super::{CertificateEvidence, Condition};
 
 /// One run of one certificate operation on one phone. The spec never changes; the status only moves forward and
 /// ends `Successful` or `Failed`. Made by the controller from a Phone, or applied by a person.
@@ -68,10 +68,6 @@ pub struct CertificateOperationSpec {
     )]
     pub certificate_operation: CertificateOperationKind,
     /// How the phone proves itself.
-    #[x_kube(
-        validation = Rule::new("self in ['ByAuthenticationString', 'ByNullString']")
-            .message("authenticationMode: this version supports ByAuthenticationString and ByNullString; authentication by existing certificate is refused until it is supported")
-    )]
     pub authentication_mode: AuthenticationMode,
     /// Where the authentication string comes from; generated when this is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -161,7 +157,7 @@ pub struct CertificateOperationStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 2))]
     pub traces: Vec<CertificateTrace>,
-    /// The MIC that the phone showed in this operation.
+    /// The MIC that the phone showed in this operation, or proved itself with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mic: Option<MicSummary>,
     /// Serial numbers, oldest first, of certificates issued here earlier and replaced because the phone came
@@ -173,6 +169,9 @@ pub struct CertificateOperationStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub authenticated_by: Option<String>,
+    /// By Existing Certificate: what the phone offered when it was last let in, what was verified, which was used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<CertificateEvidence>,
     /// Keyed digest of a given string that this operation used up, so that the string is refused ever after.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]

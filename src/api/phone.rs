@@ -65,10 +65,6 @@ pub struct PhoneSpec {
     /// Authentication Mode; when absent the proxy's default. Changed while an operation is pending it replaces
     /// that operation, later it starts nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(
-        validation = Rule::new("self in ['ByAuthenticationString', 'ByNullString']")
-            .message("authenticationMode: this version supports ByAuthenticationString and ByNullString; authentication by existing certificate is refused until it is supported")
-    )]
     pub authentication_mode: Option<AuthenticationMode>,
     /// Authentication String or Generate String; generated when absent. Digits never stand here, only in a Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -207,7 +203,8 @@ pub struct PhoneStatus {
     /// The live LSC: the newest one that the phone said it stored. No other authenticates it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lsc: Option<LscSummary>,
-    /// The MIC that the phone showed last. It stays when the phone shows none later: a MIC does not go.
+    /// The MIC that the phone showed last, but a verified one rather than one that is not. It stays when the phone shows none
+    /// later: a MIC does not go. One that is verified must be shown ever after By Existing Certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mic: Option<MicSummary>,
     /// The first 16 digits of the keyed digests of given strings that this phone's finished operations used up, oldest first:

@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Condition;
-use super::fields::{AuthenticationMode, KeyType, date_time};
+use super::fields::{AuthenticationMode, KeyType, ObjectReference, date_time, deadline};
+use crate::pki::PastEnd;
 
 /// The Certificate Authority Proxy Function. Creating one activates CAPF: its key pairs are made, its
 /// certificates published and its endpoints given what they need.
@@ -106,6 +107,13 @@ pub struct CertificateAuthorityProxySpec {
     /// What a Phone means that leaves a setting out. Resolved when a run starts; a change starts nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phone_defaults: Option<PhoneDefaults>,
+    /// Roots, and the authorities below them, that the phones' MICs come from. Without them no MIC is believed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mic_roots: Option<MicRoots>,
+    /// What is done about a MIC past its end date, or of an authority past its own; rejected when absent. Phones outlive
+    /// their MICs, which nobody can renew.
+    #[serde(default, rename = "expiredMIC", skip_serializing_if = "Option::is_none")]
+    pub expired_mic: Option<ExpiredMic>,
     /// Whether Troubleshoot asks for the MIC after the LSC; true when absent. How phones are asked for a MIC is a guess (the
     /// certificate's type in the request): switch it off where phones take it amiss.
     #[serde(default, rename = "fetchMIC", skip_serializing_if = "Option::is_none")]
@@ -206,6 +214,68 @@ pub struct CertificateSubject {
     pub country: Option<String>,
 }
 
+/// Where the roots of MICs stand: certificates in PEM, at most 64, those whose issuer is their own subject are roots.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = super::fields::absent_not_null)]
+#[x_kube(
+    validation = Rule::new("has(self.configMapRef) != has(self.secretRef)")
+        .message("micRoots: give either configMapRef or secretRef")
+)]
+pub struct MicRoots {
+    /// A ConfigMap in the same namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map_ref: Option<ObjectReference>,
+    /// A Secret of type `capf.dev/mic-roots` in the same namespace. One of any other type is never read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<ObjectReference>,
+    /// The key in it that holds the certificates.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
+}
+
+/// What is done about a MIC past its end date.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = super::fields::absent_not_null)]
+#[x_kube(
+    validation = Rule::new("has(self.until) == (self.policy == 'AllowUntil')")
+        .message("expiredMIC: until goes with policy AllowUntil, and with no other")
+)]
+pub struct ExpiredMic {
+    /// Reject, Allow, or AllowUntil a date.
+    pub policy: ExpiredMicPolicy,
+    /// Date and time (RFC 3339) from which they are rejected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "deadline")]
+    pub until: Option<Timestamp>,
+}
+
+/// Policy for MICs past their end date.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, JsonSchema, PartialEq, Serialize)]
+pub enum ExpiredMicPolicy {
+    /// Their phones are refused: MICExpired.
+    Reject,
+    /// The end date does not matter.
+    Allow,
+    /// The end date does not matter until a date.
+    AllowUntil,
+}
+
+impl CertificateAuthorityProxySpec {
+    /// The policy for certificates past their end, as decisions take it.
+    #[must_use]
+    pub fn past_end(&self) -> PastEnd {
+        match &self.expired_mic {
+            Some(ExpiredMic { policy: ExpiredMicPolicy::Allow, .. }) => PastEnd::Allow,
+            Some(ExpiredMic { policy: ExpiredMicPolicy::AllowUntil, until: Some(until) }) => {
+                PastEnd::AllowUntil(*until)
+            }
+            Some(_) | None => PastEnd::Reject,
+        }
+    }
+}
+
 /// Defaults for settings that a Phone leaves out.
 #[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -219,10 +289,6 @@ pub struct CertificateSubject {
 pub struct PhoneDefaults {
     /// Authentication Mode; ByAuthenticationString when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(
-        validation = Rule::new("self in ['ByAuthenticationString', 'ByNullString']")
-            .message("authenticationMode: this version supports ByAuthenticationString and ByNullString")
-    )]
     pub authentication_mode: Option<AuthenticationMode>,
     /// Key family; RSA when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -250,14 +316,36 @@ pub struct EndpointLimits {
     #[serde(default = "thirty")]
     #[schemars(range(min = 5, max = 120))]
     pub answer_seconds: u16,
-    /// Wrong authentication strings that one controller replica checks and writes down a second, all phones together.
+    /// Wrong authentication strings that one controller replica checks and writes down a second, all phones together. Beyond
+    /// it, strings from source blocks (IPv4 /24, IPv6 /56) that have failed are answered without a check.
     #[serde(default = "ten")]
     #[schemars(range(min = 1, max = 100))]
     pub wrong_strings_per_second: u16,
+    /// The same, an hour: what a slow attack from many places may cost.
+    #[serde(default = "thousand")]
+    #[schemars(range(min = 10, max = 100_000))]
+    pub wrong_strings_per_hour: u32,
+    /// Wrong authentication strings from one source block after which it is penalised: what comes from it is answered
+    /// without a check, and costs the phone it names no try. Raise it where all phones come from one address.
+    #[serde(default = "ten")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub wrong_strings_per_block: u16,
+    /// Seconds of a block's first penalty; each further one is twice as long, up to an hour.
+    #[serde(default = "sixty")]
+    #[schemars(range(min = 1, max = 3600))]
+    pub block_penalty_seconds: u16,
 }
 
 fn connections() -> u32 {
     12_000
+}
+
+fn thousand() -> u32 {
+    1_000
+}
+
+fn sixty() -> u16 {
+    60
 }
 
 impl Default for EndpointLimits {
@@ -267,6 +355,9 @@ impl Default for EndpointLimits {
             handshake_seconds: five(),
             answer_seconds: thirty(),
             wrong_strings_per_second: ten(),
+            wrong_strings_per_hour: thousand(),
+            wrong_strings_per_block: ten(),
+            block_penalty_seconds: sixty(),
         }
     }
 }
@@ -297,10 +388,60 @@ pub struct CertificateAuthorityProxyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub endpoint_secret: Option<String>,
-    /// `Ready`, `Stalled`, `CTLUpdateRequired`, `KeySizeDiffers`, `CredentialExpiring`.
+    /// Devices that called and that no Phone of this proxy stands for, by name: at most 100. `capf find --unknown` shows
+    /// them. Beyond 100 the oldest of the source block with most of them goes, so that one caller cannot push out all others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub unknown_callers: Vec<UnknownCaller>,
+    /// Source blocks whose authentication strings were answered without a check within the last hour: at most 16, the newest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub guessing_blocks: Vec<GuessingBlock>,
+    /// `Ready`, `Stalled`, `CTLUpdateRequired`, `KeySizeDiffers`, `CredentialExpiring`, `MICRootsUnusable`,
+    /// `GuessingSuspected`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub conditions: Vec<Condition>,
+}
+
+/// A device that called and that no Phone stands for. Whoever reaches the port can make one up.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = super::fields::absent_not_null)]
+pub struct UnknownCaller {
+    /// Device name, in upper case.
+    #[schemars(length(max = 15))]
+    pub device_name: String,
+    /// When it first called, as far as is remembered.
+    #[schemars(schema_with = "date_time")]
+    pub first_seen: Timestamp,
+    /// When it last called before this list was last written: it is written only for names that are new.
+    #[schemars(schema_with = "date_time")]
+    pub last_seen: Timestamp,
+    /// The part of the network it last called from: an IPv4 /24 or an IPv6 /56.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 43))]
+    pub source_block: Option<String>,
+    /// Calls until then.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 4_294_967_295_u32))]
+    pub calls: u32,
+}
+
+/// A source block from which authentication strings are guessed, or mistyped in numbers.
+#[derive(Clone, Debug, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = super::fields::absent_not_null)]
+pub struct GuessingBlock {
+    /// An IPv4 /24 or an IPv6 /56.
+    #[schemars(length(max = 43))]
+    pub source_block: String,
+    /// When its strings were first answered without a check.
+    #[schemars(schema_with = "date_time")]
+    pub first_seen: Timestamp,
+    /// When that was last written down: at most every half hour while it lasts.
+    #[schemars(schema_with = "date_time")]
+    pub last_seen: Timestamp,
 }
 
 /// A certificate of CAPF's own, as published.

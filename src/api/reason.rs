@@ -64,7 +64,7 @@ reasons! {
     LockedOut,
     /// The proxy's parameters do not permit what was asked.
     PolicyDenied,
-    /// The key that the phone returned is not of the kind that was asked for.
+    /// The key that the phone returned is not of the kind that was asked for, is known to be weak, or is another phone's.
     KeyRejected,
     /// The phone holds no certificate to authenticate with.
     NoCertificate,
@@ -74,6 +74,8 @@ reasons! {
     PhoneRejected,
     /// The Secret does not hold 4 to 10 digits.
     AuthenticationStringMalformed,
+    /// Too many wrong strings came from the caller's part of the network; what comes from there is not checked for a while.
+    TooManyWrongStrings,
     /// The string was used before; strings are for one time.
     AuthenticationStringReused,
 }

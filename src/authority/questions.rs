@@ -5,10 +5,12 @@
 
 use std::fmt;
 use std::future::Future;
+use std::net::IpAddr;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::proof::CertificateProof;
 use crate::api::{PhoneCertificate, Reason};
 use crate::domain::question::EvidenceKind;
 use crate::pki::KeyKind;
@@ -56,6 +58,12 @@ pub struct OpenRequest {
     /// Whether certificates and signatures came.
     #[serde(default)]
     pub certificate: bool,
+    /// The certificates and signatures. Absent from an endpoint of a version that did not pass them on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<CertificateProof>,
+    /// Address that the phone connects from, as the endpoint sees it; an endpoint of the version before does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<IpAddr>,
 }
 
 impl OpenRequest {
@@ -248,16 +256,16 @@ impl fmt::Display for OpenAnswer {
 }
 
 /// Octets as base64 text.
-mod base64_octets {
+pub(super) mod base64_octets {
     use base64::Engine as _;
     use base64::prelude::BASE64_STANDARD;
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
-    pub(super) fn serialize<S: Serializer>(octets: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in super::super) fn serialize<S: Serializer>(octets: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&BASE64_STANDARD.encode(octets))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
         let text = String::deserialize(deserializer)?;
         BASE64_STANDARD.decode(text).map_err(D::Error::custom)
     }
@@ -275,10 +283,12 @@ mod tests {
             session_id: 7,
             digits: Some(Digits("4711".to_owned().into())),
             certificate: false,
+            proof: None,
+            source: Some([192, 0, 2, 1].into()),
         };
         assert_eq!(
             serde_json::to_string(&open).unwrap(),
-            r#"{"deviceName":"SEP001","version":3,"sessionId":7,"digits":"4711","certificate":false}"#
+            r#"{"deviceName":"SEP001","version":3,"sessionId":7,"digits":"4711","certificate":false,"source":"192.0.2.1"}"#
         );
         assert!(!format!("{open:?}").contains("4711"));
         let answer = OpenAnswer::Refused { reason: Reason::LockedOut };
@@ -291,6 +301,6 @@ mod tests {
     fn a_newer_peer_may_send_more_than_is_known_here() {
         let open: OpenRequest =
             serde_json::from_str(r#"{"deviceName":"SEP001","version":3,"sessionId":7,"newer":[1]}"#).unwrap();
-        assert_eq!(open.evidence(), EvidenceKind::Null);
+        assert_eq!((open.evidence(), open.source), (EvidenceKind::Null, None));
     }
 }

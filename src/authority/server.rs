@@ -110,6 +110,7 @@ pub async fn serve(
         .route(COMPLETE, post(complete))
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .with_state(service);
+    crate::open_files::warn_if_few("connections of endpoints", CONNECTIONS);
     let (tracker, places) = (TaskTracker::new(), Arc::new(Semaphore::new(CONNECTIONS)));
     loop {
         let until_renewal = renew_at(&facts).duration_since(crate::clock::now());

@@ -7,21 +7,28 @@ use std::sync::{Arc, Mutex};
 use jiff::Timestamp;
 
 mod admit;
+mod certificates;
 mod change;
 mod complete;
+mod doubt;
 
 pub(super) use change::{Changed, Next};
 
+use super::anchors::AnchorCache;
 use super::credentials::Credentials;
 use super::issuers::Issuers;
 use super::questions::{IssueAnswer, IssueRequest, OpenAnswer, OpenRequest, Unavailable};
-use super::strings::{StringCheck, Strings};
+use super::strings::{Entered, StringCheck, Strings};
 use crate::api::{
     CertificateAuthorityProxy, CertificateOperation, CertificateOperationKind, IssuedCertificateStatus, LscSummary,
     Phase, Reason,
 };
+use crate::controller::noticed::Noticer;
 use crate::controller::store::Store;
 use crate::controller::world::{ObjectKey, PhoneView, World};
+use crate::domain::blocks::SourceBlock;
+use crate::domain::budget::Budget;
+use crate::domain::existing::Proven;
 use crate::domain::question::{self, Verdict};
 use crate::domain::ticket::{SigningGrant, Ticket, VerifiedTicket};
 use crate::domain::transition::{Event, NotPossible};
@@ -37,9 +44,12 @@ pub struct Service {
     store: Store,
     credentials: Arc<Credentials>,
     issuers: Issuers,
+    anchors: AnchorCache,
     strings: Strings,
+    noticer: Arc<Noticer>,
     /// One change of an operation at a time in this replica: conflicts then come from other replicas only.
     locks: Mutex<HashMap<ObjectKey, Arc<tokio::sync::Mutex<()>>>>,
+    second_looks: Mutex<Budget>,
 }
 
 /// A phone that presents itself.
@@ -49,17 +59,41 @@ struct Found {
     verdict: Verdict,
 }
 
+/// What a phone was let in by.
+#[derive(Default)]
+struct Grounds {
+    /// In a word, for people.
+    authenticated_by: String,
+    /// The certificates it offered.
+    certificates: Option<Proven>,
+    /// Keyed digest of the given string that it entered.
+    spent_string: Option<String>,
+}
+
+impl Grounds {
+    fn of(authenticated_by: impl Into<String>) -> Self {
+        Self { authenticated_by: authenticated_by.into(), ..Self::default() }
+    }
+
+    fn mode(operation: &CertificateOperation) -> Self {
+        Self::of(format!("{:?}", operation.spec.authentication_mode))
+    }
+}
+
 impl Service {
     /// A service over what this replica knows.
     #[must_use]
-    pub fn new(world: Arc<World>, store: Store, credentials: Arc<Credentials>) -> Self {
+    pub fn new(world: Arc<World>, store: Store, credentials: Arc<Credentials>, noticer: Arc<Noticer>) -> Self {
         Self {
             issuers: Issuers::new(store.clone()),
-            strings: Strings::new(store.clone(), Arc::clone(&credentials)),
+            anchors: AnchorCache::new(store.clone()),
+            strings: Strings::new(store.clone(), Arc::clone(&credentials), Arc::clone(&noticer)),
+            noticer,
             world,
             store,
             credentials,
             locks: Mutex::default(),
+            second_looks: Mutex::default(),
         }
     }
 
@@ -69,13 +103,25 @@ impl Service {
     /// [`Unavailable`] when the phone shall come again.
     pub async fn open(&self, proxy: &ObjectKey, request: OpenRequest) -> Result<OpenAnswer, Unavailable> {
         let proxy = self.proxy(proxy)?;
-        let found = self.look(&proxy, &request);
+        let mut found = self.look(&proxy, &request);
+        if matches!(found.verdict, Verdict::UnknownDevice | Verdict::NothingScheduled) {
+            self.learn_anew(&proxy, &request).await?;
+            found = self.look(&proxy, &request);
+        }
+        if found.verdict == Verdict::CheckCertificates {
+            return self.by_certificate(&proxy, &request).await;
+        }
         let Verdict::CheckString { .. } = found.verdict else {
             return self.without_check(&proxy, &found, &request).await;
         };
         let Some(operation) = found.armed.as_deref().map(ObjectKey::of) else {
             return Ok(OpenAnswer::NothingScheduled);
         };
+        // Before the device is asked about anything: guessing at devices shall not lock them out.
+        let source = request.source.map(SourceBlock::of);
+        if let Some(reason) = self.strings.turned_away(&proxy, source) {
+            return Ok(OpenAnswer::Refused { reason });
+        }
         let lock = self.lock(&operation);
         let _one_at_a_time = lock.lock().await;
         // Others had their turn meanwhile, and may have spent the tries that were left: what was found is looked at anew.
@@ -88,9 +134,12 @@ impl Service {
         if ObjectKey::of(armed) != operation {
             return Err(Unavailable("another operation was armed meanwhile".into()));
         }
-        let entered = (request.session_id, &digits.0);
+        let entered = Entered { digits: &digits.0, session_id: request.session_id, source };
         match self.strings.check(self, &proxy, &found.view, &operation, secret, entered).await? {
-            StringCheck::Right { spent } => self.admit(&proxy, armed, &request, spent).await,
+            StringCheck::Right { spent } => {
+                let grounds = Grounds { spent_string: spent, ..Grounds::mode(armed) };
+                self.admit(&proxy, armed, &request, grounds).await
+            }
             StringCheck::Refused(reason) => Ok(OpenAnswer::Refused { reason }),
         }
     }
@@ -114,16 +163,22 @@ impl Service {
         request: &OpenRequest,
     ) -> Result<OpenAnswer, Unavailable> {
         Ok(match (&found.verdict, &found.armed) {
-            (Verdict::UnknownDevice, _) => OpenAnswer::UnknownDevice,
+            (Verdict::UnknownDevice, _) => {
+                let source = request.source.map(SourceBlock::of);
+                self.noticer.unknown_caller(&ObjectKey::of(proxy), &request.device_name, source);
+                OpenAnswer::UnknownDevice
+            }
             (Verdict::Refused(reason, why), _) => {
                 tracing::info!(device = %request.device_name, %reason, why, "not let in");
                 OpenAnswer::Refused { reason: *reason }
             }
-            (Verdict::AdmitByNullString, Some(armed)) => return self.admit(proxy, armed, request, None).await,
-            (Verdict::CheckString { .. }, Some(_)) => OpenAnswer::Refused { reason: Reason::InvalidCredentials },
-            (Verdict::NothingScheduled | Verdict::AdmitByNullString | Verdict::CheckString { .. }, _) => {
-                OpenAnswer::NothingScheduled
+            (Verdict::AdmitByNullString, Some(armed)) => {
+                return self.admit(proxy, armed, request, Grounds::mode(armed)).await;
             }
+            (Verdict::CheckString { .. } | Verdict::CheckCertificates, Some(_)) => {
+                OpenAnswer::Refused { reason: Reason::InvalidCredentials }
+            }
+            (_, _) => OpenAnswer::NothingScheduled,
         })
     }
 
@@ -156,7 +211,9 @@ impl Service {
         let public_key = PublicKey::from_spki(&request.public_key)
             .map_err(|why| why.to_string())
             .and_then(|made| asked.map_err(|e| e.to_string()).map(|asked| (made, asked)))
-            .and_then(|(made, asked)| made.matches(asked).map_err(|e| e.to_string()).map(|()| made));
+            .and_then(|(made, asked)| made.matches(asked).map_err(|e| e.to_string()).map(|()| made))
+            .and_then(|made| made.check_strength().map_err(|e| e.to_string()).map(|()| made))
+            .and_then(|made| self.not_in_use(&key.namespace, &operation, made));
         let public_key = match public_key {
             Ok(public_key) => public_key,
             Err(message) => {
@@ -167,6 +224,22 @@ impl Service {
         };
         let Ok(grant) = ticket.grant(public_key) else { return refused(Reason::InvalidCredentials) };
         self.deliver(&proxy, &operation, &key, &grant, now).await
+    }
+
+    /// The key, if no other phone has it: two devices with one key are one device, or one key that is no secret.
+    fn not_in_use(
+        &self,
+        namespace: &str,
+        operation: &CertificateOperation,
+        key: PublicKey,
+    ) -> Result<PublicKey, String> {
+        let phone = ObjectKey::new(namespace, &operation.spec.phone_ref.name);
+        match self.world.other_holder(&crate::pki::hex(&key.sha256()), &phone) {
+            None => Ok(key),
+            Some(other) => {
+                Err(format!("cannot accept the public key: it is the one of {other}; each phone needs its own"))
+            }
+        }
     }
 
     /// Puts a certificate for the granted key on record, or finds it there, and answers with it.
@@ -193,6 +266,7 @@ impl Service {
                 None => Next::make(Event::Issued {
                     certificate: certificate.clone(),
                     authenticated_by: grant.ticket().evidence.clone(),
+                    evidence: grant.ticket().certificates.clone(),
                     spent_string: grant.ticket().spent_string.clone(),
                 }),
             })

@@ -1,5 +1,8 @@
 //! The check of authentication strings: count, then answer.
 //!
+//! Where a string comes from is asked first: from a source block that fails it is answered without a check
+//! (`domain::blocks`), and costs no read and no write.
+//!
 //! A wrong string is written into the operation's status before the phone is told. If that write does not come
 //! through, the try is owed: nothing is checked for that operation in this replica until it has been written.
 
@@ -15,9 +18,10 @@ use super::service::{Changed, Next, Service};
 use crate::api::{
     AUTHENTICATION_STRING_KEY, AUTHENTICATION_STRING_TYPE, CertificateAuthorityProxy, CertificateOperation, Reason,
 };
+use crate::controller::noticed::Noticer;
 use crate::controller::store::{Cause, Store};
 use crate::controller::world::{ObjectKey, PhoneView};
-use crate::domain::budget::Budget;
+use crate::domain::blocks::{Admission, Guesses, SourceBlock};
 use crate::domain::phone::generates_string;
 use crate::domain::string::AuthenticationString;
 use crate::domain::transition::{Event, NotPossible};
@@ -38,12 +42,24 @@ pub(super) enum StringCheck {
 pub(super) struct Strings {
     store: Store,
     credentials: Arc<Credentials>,
+    noticer: Arc<Noticer>,
     state: Mutex<State>,
+}
+
+/// What was entered on a phone, in which session, and where from.
+pub(super) struct Entered<'a> {
+    /// The digits, or what came instead.
+    pub(super) digits: &'a SecretString,
+    /// Session id on the wire.
+    pub(super) session_id: u32,
+    /// Where from, if the endpoint says so.
+    pub(super) source: Option<SourceBlock>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    budget: Option<Budget>,
+    /// Who fails, at each proxy.
+    guesses: HashMap<ObjectKey, Guesses>,
     /// Operations with a wrong try that is not on record yet, by UID.
     owed: HashMap<String, (u32, Option<String>)>,
 }
@@ -87,12 +103,34 @@ pub(crate) fn is_spent(digest: &str, view: &PhoneView, except: Option<&str>) -> 
 }
 
 impl Strings {
-    pub(super) fn new(store: Store, credentials: Arc<Credentials>) -> Self {
-        Self { store, credentials, state: Mutex::default() }
+    pub(super) fn new(store: Store, credentials: Arc<Credentials>, noticer: Arc<Noticer>) -> Self {
+        Self { store, credentials, noticer, state: Mutex::default() }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why a string from there is not to be checked now; it is answered as a wrong one is.
+    pub(super) fn turned_away(&self, proxy: &CertificateAuthorityProxy, source: Option<SourceBlock>) -> Option<Reason> {
+        let key = ObjectKey::of(proxy);
+        let admission = self.admission(&mut self.state(), proxy, source);
+        match (admission, source) {
+            (Admission::Check, _) => return None,
+            (Admission::Penalised(_), Some(block)) => self.noticer.guessing(&key, block),
+            _ => {}
+        }
+        Some(Reason::TooManyWrongStrings)
+    }
+
+    fn admission(
+        &self,
+        state: &mut State,
+        proxy: &CertificateAuthorityProxy,
+        source: Option<SourceBlock>,
+    ) -> Admission {
+        let guesses = state.guesses.entry(ObjectKey::of(proxy)).or_default();
+        guesses.admits(source, &proxy.spec.limits, crate::clock::now())
     }
 
     /// Checks what was entered on the phone. The caller holds the operation's lock.
@@ -103,14 +141,14 @@ impl Strings {
         view: &PhoneView,
         operation: &ObjectKey,
         secret: &str,
-        (session_id, entered): (u32, &SecretString),
+        entered: Entered<'_>,
     ) -> Result<StringCheck, Unavailable> {
         let known = view.operations.iter().find(|o| ObjectKey::of(o.as_ref()) == *operation);
         let Some(known) = known else { return Ok(StringCheck::Refused(Reason::Superseded)) };
         let uid = known.metadata.uid.clone().unwrap_or_default();
         let limit = proxy.spec.maximum_authentication_attempts;
         // Asked again within a session whose try is on record: answered, and nothing is compared once more.
-        if known.status_or_default().attempts.is_some_and(|a| a.last_session == Some(session_id)) {
+        if known.status_or_default().attempts.is_some_and(|a| a.last_session == Some(entered.session_id)) {
             return Ok(StringCheck::Refused(Reason::InvalidAuthenticationString));
         }
         let owed = self.state().owed.get(&uid).cloned();
@@ -133,22 +171,27 @@ impl Strings {
         if spent.as_deref().is_some_and(|digest| is_spent(digest, view, Some(&uid))) {
             return Ok(StringCheck::Refused(Reason::AuthenticationStringReused));
         }
-        let rate = proxy.spec.limits.wrong_strings_per_second;
-        let now = crate::clock::now();
-        {
+        let penalised = {
+            // In one piece: of many strings that come at once each is counted before the next is compared.
             let mut state = self.state();
-            let budget = state.budget.get_or_insert_with(|| Budget::full(rate, now));
-            if !budget.reserve(rate, now) {
-                return Err(Unavailable("too many wrong authentication strings at the moment".into()));
+            if self.admission(&mut state, proxy, entered.source) != Admission::Check {
+                return Ok(StringCheck::Refused(Reason::TooManyWrongStrings));
             }
             tracing::debug!(%operation, "comparing an authentication string");
-            if string.matches(entered) {
-                budget.give_back();
+            let guesses = state.guesses.entry(ObjectKey::of(proxy)).or_default();
+            if string.matches(entered.digits) {
+                guesses.right(entered.source);
                 return Ok(StringCheck::Right { spent });
             }
-            state.owed.insert(uid.clone(), (session_id, spent.clone()));
+            let penalised = guesses.failed(entered.source, &proxy.spec.limits, crate::clock::now());
+            state.owed.insert(uid.clone(), (entered.session_id, spent.clone()));
+            entered.source.filter(|_| penalised)
+        };
+        if let Some(block) = penalised {
+            tracing::warn!(%block, "many wrong authentication strings: those from there are not checked for a while");
+            self.noticer.guessing(&ObjectKey::of(proxy), block);
         }
-        let over = self.spend(service, operation, &uid, limit, session_id, spent).await?;
+        let over = self.spend(service, operation, &uid, limit, entered.session_id, spent).await?;
         Ok(StringCheck::Refused(over.unwrap_or(Reason::InvalidAuthenticationString)))
     }
 

@@ -123,6 +123,9 @@ pub enum Cause {
     /// There is no such object, or no such kind.
     #[error("{0}")]
     NotFound(String),
+    /// There is an object of that name.
+    #[error("{0}")]
+    Exists(String),
     /// The rest of a list is no longer at hand; with the token, if any, by which the API server goes on.
     #[error("the list has expired on the API server; try again")]
     Expired(Option<String>),
@@ -143,7 +146,7 @@ pub enum Cause {
     Unreachable(String),
 }
 
-/// Makes a read-only call, at most `limit` long, and again when the API server has no capacity for it.
+/// Makes a call that may be made again, at most `limit` long, and again when the API server has no capacity for it.
 ///
 /// # Errors
 /// [`CallError`] about `what`.
@@ -189,6 +192,7 @@ fn cause(error: &kube::Error) -> Cause {
         401 => Cause::Unauthorized(message),
         403 => Cause::Forbidden(message),
         404 => Cause::NotFound(message),
+        409 if status.is_already_exists() => Cause::Exists(message),
         410 => Cause::Expired(status.metadata.as_ref().and_then(|m| m.continue_.clone()).filter(|t| !t.is_empty())),
         429 | 503 | 504 => Cause::Busy(message),
         _ => Cause::Refused(message),

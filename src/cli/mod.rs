@@ -1,12 +1,18 @@
 //! The command line: what people type, each subcommand a file.
 
+pub mod adopt;
+pub mod auth_strings;
 pub mod client;
 pub mod crds;
+mod criteria;
 pub mod endpoint_bundle;
+pub mod explain;
 mod file;
+pub mod find;
 pub mod reference;
 pub mod report;
 mod report_args;
+pub mod rerun;
 pub mod table;
 pub mod trace;
 
@@ -37,6 +43,18 @@ pub enum Command {
     Report(Box<report::ReportArgs>),
     /// Show what a phone showed in its newest Troubleshoot: one trace for each certificate
     Trace(trace::TraceArgs),
+    /// Find phones by LSC status and other criteria; or devices that called and are not known
+    Find(Box<find::FindArgs>),
+    /// Make a Phone of a device that called and was not known: print it, or apply it
+    Adopt(adopt::AdoptArgs),
+    /// Write a sheet of the authentication strings that wait to be entered
+    AuthStrings(auth_strings::AuthStringsArgs),
+    /// Lift a lock-out: a new revision, and new digits where the string is given
+    Unlock(rerun::RerunArgs),
+    /// Give a phone that waits for its authentication string another one
+    RenewString(rerun::RerunArgs),
+    /// Say how far a phone came, why not further, and what to do; or what ails a proxy
+    Explain(explain::ExplainArgs),
     /// Export what an endpoint outside the cluster needs, as files
     EndpointBundle(endpoint_bundle::EndpointBundleArgs),
     /// Print the CustomResourceDefinitions

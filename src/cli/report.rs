@@ -69,6 +69,21 @@ pub struct Query {
     pub labels: Option<String>,
     /// Whether authentication strings are read and shown.
     pub strings: bool,
+    /// Whether only phones are wanted whose string waits to be entered.
+    pub waiting: bool,
+}
+
+/// The form of a list of phones, and its place.
+#[derive(Clone, Debug)]
+pub struct Form {
+    /// Table or CSV.
+    pub format: Format,
+    /// The columns.
+    pub columns: Vec<Column>,
+    /// What stands above a table.
+    pub heading: String,
+    /// A file; standard output when absent.
+    pub output: Option<PathBuf>,
 }
 
 /// Where rows go.
@@ -99,13 +114,19 @@ pub struct Summary {
 /// # Errors
 /// [`ReportError`]. A file named by `--output` is then as it was before.
 pub async fn run(args: &ReportArgs) -> Result<(), ReportError> {
-    let cluster = args.cluster.connect().await?;
-    let query = args.query();
+    print(&args.cluster.connect().await?, &args.query(), &args.form()).await
+}
+
+/// Writes a list of phones to its place, and what happened besides to standard error.
+///
+/// # Errors
+/// [`ReportError`]. A file is then as it was before.
+pub(super) async fn print(cluster: &Cluster, query: &Query, form: &Form) -> Result<(), ReportError> {
     let now = crate::clock::now();
     let summary = tokio::select! {
-        summary = to_its_place(&cluster, &query, args, now) => summary?,
+        summary = to_its_place(cluster, query, form, now) => summary?,
         _ = tokio::signal::ctrl_c() => {
-            let kept = if args.output.is_some() { "no file was written" } else { "the report is not complete" };
+            let kept = if form.output.is_some() { "no file was written" } else { "the report is not complete" };
             return Err(ReportError::Interrupted(kept));
         }
     };
@@ -115,18 +136,12 @@ pub async fn run(args: &ReportArgs) -> Result<(), ReportError> {
     Ok(())
 }
 
-async fn to_its_place(
-    cluster: &Cluster,
-    query: &Query,
-    args: &ReportArgs,
-    now: Timestamp,
-) -> Result<Summary, ReportError> {
-    let place = args.output.clone().unwrap_or_else(|| PathBuf::from("standard output")).display().to_string();
+async fn to_its_place(cluster: &Cluster, query: &Query, form: &Form, now: Timestamp) -> Result<Summary, ReportError> {
+    let place = form.output.clone().unwrap_or_else(|| PathBuf::from("standard output")).display().to_string();
     let failed = |source| ReportError::Write { place: place.clone(), source };
-    let columns = args.columns();
-    let Some(path) = &args.output else {
+    let Some(path) = &form.output else {
         let out = BufWriter::new(io::stdout());
-        let written = match Sink::new(out, args.format(), Lines::of_stdout(), columns, query.strings) {
+        let written = match Sink::new(out, form, Lines::of_stdout()) {
             Ok(mut sink) => write(cluster, query, now, &mut sink, &place).await,
             Err(source) => Err(failed(source)),
         };
@@ -140,7 +155,7 @@ async fn to_its_place(
     };
     let mut file = NewFile::create(path, SECRET).map_err(failed)?;
     let out = BufWriter::new(&mut file);
-    let mut sink = Sink::new(out, args.format(), Lines::Unbounded, columns, query.strings).map_err(failed)?;
+    let mut sink = Sink::new(out, form, Lines::Unbounded).map_err(failed)?;
     let summary = write(cluster, query, now, &mut sink, &place).await?;
     drop(sink);
     file.finish().map_err(failed)?;
@@ -162,7 +177,8 @@ pub async fn write<W: Write>(
     let mut pages = Pages::new(cluster, query);
     let mut summary = Summary::default();
     while let Some(phones) = pages.next().await? {
-        let rows = phones.iter().map(Row::from).filter(|row| query.criteria.matches(row, now));
+        let wanted = |row: &Row| query.criteria.matches(row, now) && (!query.waiting || row.string_secret.is_some());
+        let rows = phones.iter().map(Row::from).filter(wanted);
         let rows = match query.strings {
             true => with_strings(cluster, rows.collect()).await?,
             false => rows.collect(),
@@ -176,16 +192,17 @@ pub async fn write<W: Write>(
 }
 
 impl<W: Write> Sink<W> {
-    /// A sink for a format; `columns` are those of a table, CSV has all of them.
+    /// A sink for a form, whatever its place; its heading is written.
     ///
     /// # Errors
-    /// When the header of a CSV file cannot be written.
-    pub fn new(out: W, format: Format, lines: Lines, columns: Vec<Column>, strings: bool) -> io::Result<Self> {
-        Ok(match format {
-            Format::Csv => Self::Csv(Box::new(CsvReport::new(out, strings)?)),
+    /// When the header of a CSV file or the heading of a table cannot be written.
+    pub fn new(mut out: W, form: &Form, lines: Lines) -> io::Result<Self> {
+        Ok(match form.format {
+            Format::Csv => Self::Csv(Box::new(CsvReport::of(out, form.columns.clone())?)),
             Format::Table => {
-                let header = columns.iter().map(|column| column.heading()).collect();
-                Self::Table(PagedTable::new(out, lines, header), columns)
+                out.write_all(form.heading.as_bytes())?;
+                let header = form.columns.iter().map(|column| column.heading()).collect();
+                Self::Table(PagedTable::new(out, lines, header), form.columns.clone())
             }
         })
     }
@@ -300,7 +317,7 @@ async fn with_strings(cluster: &Cluster, rows: Vec<Row>) -> Result<Vec<Row>, Cal
 async fn authentication_string(cluster: &Cluster, namespace: &str, name: &str) -> Result<StringCell, CallError> {
     let secrets: Api<Secret> = Api::namespaced(cluster.client.clone(), namespace);
     match call(&format!("reading Secret {namespace}/{name}"), GET_CALL, || secrets.get(name)).await {
-        Ok(secret) => Ok(digits(&secret).map_or(StringCell::Unusable, StringCell::Digits)),
+        Ok(secret) => Ok(usable_digits(&secret).map_or(StringCell::Unusable, StringCell::Digits)),
         Err(CallError { cause: Cause::Forbidden(_), .. }) => Ok(StringCell::Forbidden),
         Err(CallError { cause: Cause::NotFound(_), .. }) => Ok(StringCell::Missing),
         Err(other) => Err(other),
@@ -308,7 +325,7 @@ async fn authentication_string(cluster: &Cluster, namespace: &str, name: &str) -
 }
 
 /// The digits in a Secret for authentication strings; nothing of any other Secret is ever shown.
-fn digits(secret: &Secret) -> Option<secrecy::SecretString> {
+pub(super) fn usable_digits(secret: &Secret) -> Option<secrecy::SecretString> {
     if secret.type_.as_deref() != Some(AUTHENTICATION_STRING_TYPE) {
         return None;
     }

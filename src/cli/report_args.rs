@@ -1,17 +1,13 @@
-//! The arguments of `capf report`: the criteria of the Find/List boxes, and the form of the result.
+//! The arguments of `capf report`: which phones, and the form of the result.
 
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use jiff::Timestamp;
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
 
 use super::client::ClientArgs;
-use super::report::Query;
-use crate::api::{AuthenticationMode, LscState, Reason};
-use crate::domain::report::{Column, Criteria, DeviceNamePattern, OperationStatus};
+use super::criteria::CriteriaArgs;
+use super::report::{Form, Query};
+use crate::domain::report::Column;
 
 /// Form of the report.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -28,33 +24,8 @@ pub enum Format {
 pub struct ReportArgs {
     #[command(flatten)]
     pub(super) cluster: ClientArgs,
-    /// Status of the newest operation; several with commas
-    #[arg(long, value_name = "STATUS", value_delimiter = ',', ignore_case = true, value_parser = one_of(OPERATION_STATUS))]
-    operation_status: Vec<OperationStatus>,
-    /// Why the newest operation failed; several with commas
-    #[arg(long, value_name = "REASON", value_delimiter = ',', ignore_case = true, value_parser = one_of(reasons()))]
-    reason: Vec<Reason>,
-    /// Authentication mode; several with commas
-    #[arg(long, value_name = "MODE", value_delimiter = ',', ignore_case = true, value_parser = one_of(MODES))]
-    authentication_mode: Vec<AuthenticationMode>,
-    /// Whether the phone holds a locally significant certificate; several with commas
-    #[arg(long, value_name = "STATUS", value_delimiter = ',', ignore_case = true, value_parser = one_of(LSC_STATUS))]
-    lsc_status: Vec<LscState>,
-    /// Device name with wildcards, in any case: SEP* begins with, *0A1B* contains, *CC ends with; ? is one character
-    #[arg(long, value_name = "PATTERN", value_parser = |p: &str| Ok::<_, std::convert::Infallible>(DeviceNamePattern::new(p)))]
-    device_name: Option<DeviceNamePattern>,
-    /// LSCs that end before this date (2027-01-31, midnight UTC) or time (RFC 3339), or have ended
-    #[arg(long, value_name = "DATE", value_parser = date_or_time)]
-    expires_before: Option<Timestamp>,
-    /// LSCs that end within so many days from now, or have ended
-    #[arg(long, value_name = "DAYS")]
-    expires_within_days: Option<u32>,
-    /// Phones of one CertificateAuthorityProxy
-    #[arg(long, value_name = "NAME")]
-    proxy: Option<String>,
-    /// Phones with these labels (a label selector)
-    #[arg(short = 'l', long, value_name = "SELECTOR")]
-    selector: Option<String>,
+    #[command(flatten)]
+    criteria: CriteriaArgs,
     /// Read and show the authentication strings that wait to be entered, with your own right to get those Secrets
     #[arg(long)]
     show_authentication_strings: bool,
@@ -66,35 +37,28 @@ pub struct ReportArgs {
     wide: bool,
     /// File for the report, readable by its owner only and replaced when the report is complete
     #[arg(short, long, value_name = "FILE")]
-    pub(super) output: Option<PathBuf>,
+    output: Option<PathBuf>,
 }
 
 impl ReportArgs {
     /// What is asked for.
     #[must_use]
     pub fn query(&self) -> Query {
-        let criteria = Criteria {
-            operation_status: self.operation_status.clone(),
-            reason: self.reason.clone(),
-            authentication_mode: self.authentication_mode.clone(),
-            lsc: self.lsc_status.clone(),
-            device_name: self.device_name.clone(),
-            expires_before: self.expires_before,
-            expires_within_days: self.expires_within_days,
-            proxy: self.proxy.clone(),
-        };
-        Query { criteria, labels: self.selector.clone(), strings: self.show_authentication_strings }
+        Query { strings: self.show_authentication_strings, ..self.criteria.query() }
     }
 
     /// In which form: the source views the report in a window, and as a file in CSV.
     #[must_use]
-    pub fn format(&self) -> Format {
-        self.format.unwrap_or(if self.output.is_some() { Format::Csv } else { Format::Table })
+    pub fn form(&self) -> Form {
+        let format = self.format.unwrap_or(if self.output.is_some() { Format::Csv } else { Format::Table });
+        let columns = match format {
+            Format::Csv => Column::all(self.show_authentication_strings).collect(),
+            Format::Table => self.columns(),
+        };
+        Form { format, columns, heading: String::new(), output: self.output.clone() }
     }
 
-    /// Columns of a table.
-    #[must_use]
-    pub fn columns(&self) -> Vec<Column> {
+    fn columns(&self) -> Vec<Column> {
         const NARROW: [Column; 7] = [
             Column::DeviceName,
             Column::OperationStatus,
@@ -113,50 +77,4 @@ impl ReportArgs {
             })
             .collect()
     }
-}
-
-const OPERATION_STATUS: [(&str, OperationStatus); 4] = [
-    ("pending", OperationStatus::Pending),
-    ("successful", OperationStatus::Successful),
-    ("failed", OperationStatus::Failed),
-    ("none", OperationStatus::None),
-];
-
-const MODES: [(&str, AuthenticationMode); 4] = [
-    ("ByAuthenticationString", AuthenticationMode::ByAuthenticationString),
-    ("ByNullString", AuthenticationMode::ByNullString),
-    ("ByExistingCertificatePrecedenceToLSC", AuthenticationMode::ByExistingCertificatePrecedenceToLSC),
-    ("ByExistingCertificatePrecedenceToMIC", AuthenticationMode::ByExistingCertificatePrecedenceToMIC),
-];
-
-const LSC_STATUS: [(&str, LscState); 3] =
-    [("Installed", LscState::Installed), ("NotInstalled", LscState::NotInstalled), ("Unknown", LscState::Unknown)];
-
-fn reasons() -> Vec<(&'static str, Reason)> {
-    Reason::ALL.iter().map(|reason| (reason.as_str(), *reason)).collect()
-}
-
-/// Parses one of the given names, in any case, into its value. The names are those of manifests and of status, so
-/// that what is read there can be typed here.
-fn one_of<T, I>(values: I) -> impl TypedValueParser<Value = T>
-where
-    T: Clone + Send + Sync + 'static,
-    I: IntoIterator<Item = (&'static str, T)>,
-{
-    let values: Vec<_> = values.into_iter().collect();
-    let names: Vec<_> = values.iter().map(|(name, _)| *name).collect();
-    PossibleValuesParser::new(names).try_map(move |given| {
-        let found = values.iter().find(|(name, _)| name.eq_ignore_ascii_case(&given));
-        found.map(|(_, value)| value.clone()).ok_or_else(|| format!("{given} is not one of the possible values"))
-    })
-}
-
-fn date_or_time(text: &str) -> Result<Timestamp, String> {
-    if let Ok(time) = text.parse::<Timestamp>() {
-        return Ok(time);
-    }
-    let date: Date = text
-        .parse()
-        .map_err(|_| "write a date like 2027-01-31 (midnight UTC) or a time like 2027-01-31T18:00:00Z".to_owned())?;
-    date.to_zoned(TimeZone::UTC).map(|zoned| zoned.timestamp()).map_err(|error| error.to_string())
 }

@@ -57,13 +57,20 @@ impl Reporter {
         self.newly_stalled(phone, &status.conditions, before.map_or(&[], |s| &s.conditions)).await;
     }
 
-    /// A proxy whose status was written: an Event when it newly stalls or needs a CTL update.
+    /// A proxy whose status was written: an Event when it newly stalls, needs a CTL update or has no usable roots of MICs.
     pub(super) async fn proxy_changed(&self, proxy: &CertificateAuthorityProxy, before: &[Condition]) {
         let after = proxy.status.as_ref().map_or(&[][..], |s| &s.conditions);
         self.newly_stalled(proxy, after, before).await;
-        if let Some(condition) = newly(ConditionType::CTLUpdateRequired, after, before) {
-            self.warn(proxy, &condition.reason, &condition.message).await;
+        for type_ in [ConditionType::CTLUpdateRequired, ConditionType::MICRootsUnusable] {
+            if let Some(condition) = newly(type_, after, before) {
+                self.warn(proxy, &condition.reason, &condition.message).await;
+            }
         }
+    }
+
+    /// Blocks from which strings are guessed, newly so.
+    pub(super) async fn guessing_suspected(&self, proxy: &CertificateAuthorityProxy, message: &str) {
+        self.warn(proxy, "GuessingSuspected", message).await;
     }
 
     async fn newly_stalled<K: Resource<DynamicType = ()>>(

@@ -2,8 +2,11 @@
 //! its own to stand still.
 //!
 //! # Guarantees
-//! A replica believes to lead for at most [`DURATION`] after the start of its last successful write; another takes
-//! over only after it has itself watched the Lease unchanged for longer than that.
+//! A replica believes to lead for at most the Lease's duration after the start of its last successful write; another
+//! takes over only after it has itself watched the Lease unchanged for longer than that.
+//!
+//! # Costs
+//! At rest a leader writes once a renewal and reads nothing, a follower reads once a renewal.
 
 use std::time::Duration;
 
@@ -17,29 +20,42 @@ use tokio_util::sync::CancellationToken;
 use super::store::{CallError, Cause, Store};
 use super::world::ObjectKey;
 
-/// How long a leader that does not write is still believed to lead.
-pub const DURATION: Duration = Duration::from_secs(15);
-const RENEW_EVERY: Duration = Duration::from_secs(5);
-const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// What a follower waits beyond [`DURATION`], for clocks that run at different speeds.
-const MARGIN: Duration = Duration::from_secs(1);
-
 /// The part of one replica in the election.
 #[derive(Debug)]
 pub struct Candidate {
     store: Store,
     key: ObjectKey,
     identity: String,
+    /// How long a leader that does not write is still believed to lead.
+    duration: Duration,
     /// The newest version of another's Lease, and when it was first seen.
     seen: Option<(String, Instant)>,
+    /// The Lease as this replica last wrote it; renewed without another look.
+    held: Option<Lease>,
     leads_until: Option<Instant>,
 }
 
 impl Candidate {
-    /// A candidate that has not looked yet. `identity` must be unique to this process.
+    /// A candidate that has not looked yet. `identity` must be unique to this process, `duration` the same in all replicas.
     #[must_use]
-    pub fn new(store: Store, key: ObjectKey, identity: String) -> Self {
-        Self { store, key, identity, seen: None, leads_until: None }
+    pub fn new(store: Store, key: ObjectKey, identity: String, duration: Duration) -> Self {
+        Self { store, key, identity, duration, seen: None, held: None, leads_until: None }
+    }
+
+    /// How often a leader renews, and a follower looks while the leader does.
+    fn renew_every(&self) -> Duration {
+        self.duration / 3
+    }
+
+    /// What a follower waits beyond the duration, for clocks that run at different speeds.
+    fn margin(&self) -> Duration {
+        self.duration / 15
+    }
+
+    /// The pause before the next turn of a follower: short once the leader has missed a renewal.
+    fn look_every(&self, now: Instant) -> Duration {
+        let silent = self.seen.as_ref().is_none_or(|(_, since)| now.duration_since(*since) >= self.renew_every());
+        if silent { self.duration / 10 } else { self.renew_every() }
     }
 
     /// Takes part until `stop`, announcing in `leads` whether this replica leads; then lets the Lease go.
@@ -47,17 +63,21 @@ impl Candidate {
         loop {
             let started = Instant::now();
             // A leader's turn ends with its belief, whatever the API server does.
-            let until = self.leads_until.unwrap_or(started + DURATION);
+            let until = self.leads_until.unwrap_or(started + self.duration);
             let turn = tokio::time::timeout_at(until, self.turn(started)).await;
             match turn.unwrap_or_else(|_| Err(CallError::no_answer("renewing", "Lease", self.key.clone()))) {
-                Ok(true) => self.leads_until = Some(started + DURATION),
+                Ok(true) => self.leads_until = Some(started + self.duration),
                 Ok(false) => self.leads_until = None,
-                Err(error) => tracing::warn!(%error, "taking part in the election"),
+                Err(error) => {
+                    // Whether a write came through is not known: the next turn looks before it writes.
+                    self.held = None;
+                    tracing::warn!(%error, "taking part in the election");
+                }
             }
             let now = Instant::now();
             let leading = self.leads_until.is_some_and(|until| now < until);
             leads.send_if_modified(|led| std::mem::replace(led, leading) != leading);
-            let pause = if leading { RENEW_EVERY } else { LOOK_EVERY };
+            let pause = if leading { self.renew_every() } else { self.look_every(now) };
             // Whatever holds up the next write, the belief ends on time.
             let end = self.leads_until.filter(|_| leading).unwrap_or(now + pause);
             tokio::select! {
@@ -78,10 +98,15 @@ impl Candidate {
         }
     }
 
-    /// One look at the Lease, and a write if it is ours or free. Whether this replica leads by it.
+    /// One write of the Lease if it is ours or free, after a look unless this replica wrote it last. Whether it leads by it.
     async fn turn(&mut self, now: Instant) -> Result<bool, CallError> {
+        if let Some(held) = self.held.take() {
+            let renewed = self.store.replace(&self.lease(Some(held))).await;
+            return self.won(renewed);
+        }
         let Some(lease) = self.store.get::<Lease>(&self.key).await? else {
-            return won(self.store.create(&self.lease(None)).await);
+            let created = self.store.create(&self.lease(None)).await;
+            return self.won(created);
         };
         let holder = lease.spec.as_ref().and_then(|s| s.holder_identity.clone()).filter(|h| !h.is_empty());
         if holder.as_deref() != Some(&self.identity) && holder.is_some() {
@@ -93,12 +118,25 @@ impl Candidate {
                     now
                 }
             };
-            if now.duration_since(since) <= DURATION + MARGIN {
+            if now.duration_since(since) <= self.duration + self.margin() {
                 return Ok(false);
             }
             tracing::info!(holder = holder.unwrap_or_default(), "the leader has gone silent; taking over");
         }
-        won(self.store.replace(&self.lease(Some(lease))).await)
+        let written = self.store.replace(&self.lease(Some(lease))).await;
+        self.won(written)
+    }
+
+    /// Whether a write was the one that counts; what it made is what the next one is made from.
+    fn won(&mut self, write: Result<Lease, CallError>) -> Result<bool, CallError> {
+        match write {
+            Ok(lease) => {
+                self.held = Some(lease);
+                Ok(true)
+            }
+            Err(error) if matches!(error.cause, Cause::Conflict | Cause::AlreadyExists | Cause::NotFound) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     async fn let_go(&self) -> Result<(), CallError> {
@@ -126,16 +164,8 @@ impl Candidate {
             spec.acquire_time = Some(now.clone());
             spec.lease_transitions = Some(spec.lease_transitions.map_or(0, |t| t.saturating_add(1)));
         }
-        spec.lease_duration_seconds = i32::try_from(DURATION.as_secs()).ok();
+        spec.lease_duration_seconds = i32::try_from(self.duration.as_secs()).ok();
         spec.renew_time = Some(now);
         lease
-    }
-}
-
-fn won<T>(write: Result<T, CallError>) -> Result<bool, CallError> {
-    match write {
-        Ok(_) => Ok(true),
-        Err(error) if matches!(error.cause, Cause::Conflict | Cause::AlreadyExists) => Ok(false),
-        Err(error) => Err(error),
     }
 }

@@ -90,22 +90,25 @@ impl Phones {
                     self.advance(key, &view, &operation, Event::Armed { completes_by }).await?;
                 }
                 Step::End { operation, reason, message } => {
-                    self.advance(key, &view, &operation, Event::Ended { reason, message }).await?;
                     let ended = view.operations.iter().find(|o| o.metadata.name.as_deref() == Some(&operation));
-                    // The roll-up discards the string of the operation it is about, and that will be the newer one.
-                    if reason == Reason::Superseded && ended.is_some_and(|o| generates_string(&o.spec)) {
+                    let named = view.phone.as_ref().and_then(|p| p.status.as_ref()?.operation.as_ref());
+                    // That of the operation that the phone's status names is discarded when the status is written.
+                    if named.is_none_or(|armed| armed.name != operation)
+                        && ended.is_some_and(|o| generates_string(&o.spec))
+                    {
                         self.discard_string(key, &operation).await?;
                     }
+                    self.advance(key, &view, &operation, Event::Ended { reason, message }).await?;
                 }
                 Step::Prune { operations } => {
                     self.prune(&view, &operations).await?;
                     return Ok(Some(crate::clock::now()));
                 }
-                Step::WriteStatus { status, make_string_for, discard_string_of } => {
+                Step::WriteStatus { status, make_string_for, discard_strings_of } => {
                     if let Some(operation) = make_string_for {
                         self.make_string(key, &view, &operation).await?;
                     }
-                    if let Some(operation) = discard_string_of {
+                    for operation in discard_strings_of {
                         self.discard_string(key, &operation).await?;
                     }
                     self.write_status(key, &view, *status).await?;

@@ -16,6 +16,7 @@ use super::phone::owned_by;
 use super::store::{CallError, Cause, Store};
 use super::world::{ObjectKey, World};
 use crate::api::{CertificateAuthorityProxy, PROXY_LABEL};
+use crate::authority::anchors::read_anchors;
 use crate::authority::bundle::{EndpointConfig, files};
 use crate::authority::credentials::{Credentials, text};
 use crate::authority::service::subject;
@@ -84,6 +85,7 @@ impl Proxies {
             return Ok(None);
         };
         let (outcome, again) = match self.activate(key, &proxy).await {
+            Ok(activated) if activated.mic_roots.is_some() => (Ok(activated), SignedDuration::from_mins(1)),
             Ok(activated) => (Ok(activated), LOOK_EVERY),
             Err(Hindrance::Obstacle(obstacle)) => {
                 tracing::warn!(proxy = %key, reason = obstacle.reason, message = obstacle.message, "not activated");
@@ -113,7 +115,11 @@ impl Proxies {
         let service = self.pair(OwnKeyRole::Service, key, proxy, Some(issuer.facts.not_after)).await?;
         self.publish(key, proxy, &issuer, &service).await?;
         let client_not_after = self.bundle(key, proxy, &service).await?;
-        Ok(Activated { issuer: issuer.facts, service: service.facts, client_not_after })
+        let mic_roots = match &proxy.spec.mic_roots {
+            Some(roots) => read_anchors(&self.store, &key.namespace, roots).await?.err(),
+            None => None,
+        };
+        Ok(Activated { issuer: issuer.facts, service: service.facts, client_not_after, mic_roots })
     }
 
     /// One of the two key pairs: as it is, or made now.

@@ -20,8 +20,11 @@ pub const LOOP_CALL: Duration = Duration::from_secs(10);
 pub const QUESTION_CALL: Duration = Duration::from_millis(1500);
 /// Calls under way at once by one [`Store`]. An API server on two cores is busy with fewer.
 const CALLS_AT_ONCE: usize = 48;
-/// Longest life of one watch request, in seconds. A watch that died unnoticed is found out within it.
-pub const WATCH_SECONDS: u32 = 50;
+/// Longest life of one watch request, in seconds. A watch that died unnoticed is found out [`WATCH_GRACE`] later, and what
+/// was written meanwhile is acted on then.
+pub const WATCH_SECONDS: u32 = 20;
+/// How long the API server may be late in ending a watch.
+const WATCH_GRACE: Duration = Duration::from_secs(5);
 
 /// Why a call did not do what was asked.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -236,6 +239,6 @@ pub fn configured(mut config: Config) -> (Config, Config) {
     let mut watch = config.clone();
     config.read_timeout = Some(LOOP_CALL);
     config.write_timeout = Some(LOOP_CALL);
-    watch.read_timeout = Some(Duration::from_secs(u64::from(WATCH_SECONDS) + 10));
+    watch.read_timeout = Some(Duration::from_secs(u64::from(WATCH_SECONDS)) + WATCH_GRACE);
     (config, watch)
 }

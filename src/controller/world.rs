@@ -15,6 +15,10 @@ use tokio::sync::broadcast;
 
 use crate::api::{CertificateAuthorityProxy, CertificateOperation, Phone};
 
+mod keys;
+
+use keys::KeyIndex;
+
 /// Namespace and name.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ObjectKey {
@@ -144,6 +148,8 @@ struct Tables {
     operations: Table<CertificateOperation>,
     /// Names of the operations of each phone, whether or not there is such a phone.
     by_phone: HashMap<ObjectKey, BTreeSet<String>>,
+    /// Phones by their public keys.
+    keys: KeyIndex,
 }
 
 /// See the module.
@@ -271,7 +277,11 @@ impl World {
 
 impl Known for Phone {
     fn observe(world: &World, event: Event<Self>) {
-        let changed = world.write().phones.event(event);
+        let mut tables = world.write();
+        let changed = tables.phones.event(event);
+        changed.iter().for_each(|phone| tables.keys.note_phone(phone));
+        tables.sweep_keys();
+        drop(tables);
         world.announce(changed.iter().map(|phone| WorkKey::Phone(ObjectKey::of(phone.as_ref()))));
     }
 }
@@ -295,7 +305,9 @@ impl Known for CertificateOperation {
                 tables.by_phone.remove(&phone);
             }
             keys.insert(WorkKey::Phone(phone));
+            tables.keys.note_operation(operation);
         }
+        tables.sweep_keys();
         drop(guard);
         world.announce(keys);
     }

@@ -1,12 +1,18 @@
 //! Decisions, as values: what was observed goes in, what to do comes out. No client, no socket, no clock.
 
+pub mod blocks;
 pub mod budget;
+pub mod callers;
+pub mod existing;
+pub mod explain;
+pub mod explain_proxy;
 pub mod history;
 pub mod phone;
 pub mod phone_status;
 pub mod proxy;
 pub mod question;
 pub mod report;
+pub mod rerun;
 mod resolve;
 pub mod retry;
 pub mod string;
@@ -14,6 +20,8 @@ pub mod ticket;
 pub mod trace;
 pub mod transition;
 
+#[cfg(test)]
+mod existing_tests;
 #[cfg(test)]
 mod operation_tests;
 #[cfg(test)]

@@ -2,13 +2,14 @@
 
 use serde_json::{Value, json};
 
+use super::existing::Proven;
 use super::phone::Step;
 use super::phone_tests::Cluster;
 use super::testing::{at, issued, operation};
 use super::transition::{Event, NotPossible, advance};
 use crate::api::{
-    AuthenticationMode, CertificateOperation, CertificateOperationKind, CertificateTrace, ConditionType, LscState,
-    MicSummary, Phase, PhoneCertificate, Reason, RequestedBy, TraceVerdict,
+    AuthenticationMode, CertificateEvidence, CertificateOperation, CertificateOperationKind, CertificateTrace,
+    ConditionType, LscState, MicSummary, Phase, PhoneCertificate, Reason, RequestedBy, TraceVerdict,
 };
 
 fn asks_for(operation: &str) -> Value {
@@ -23,18 +24,26 @@ fn mic() -> MicSummary {
         sha256_fingerprint: "f1".into(),
         not_after: at(9_000),
         seen_at: at(5),
+        verified: false,
     }
 }
 
 fn begun() -> Event {
-    Event::Begun { authenticated_by: "ByNullString".into(), spent_string: None }
+    Event::Begun { authenticated_by: "ByNullString".into(), evidence: None, spent_string: None }
 }
 
 fn fetched(asked: PhoneCertificate, verdict: Option<TraceVerdict>, last: bool) -> Event {
     let kind = verdict.filter(|v| *v != TraceVerdict::Missing).map(|_| asked);
     let trace = CertificateTrace { asked, kind, verdict, note: None, certificate: None, seen_at: at(5) };
     let mic = (asked == PhoneCertificate::MIC && kind.is_some()).then(mic);
-    Event::Fetched { trace: Box::new(trace), mic, last, authenticated_by: "ByNullString".into(), spent_string: None }
+    Event::Fetched {
+        trace: Box::new(trace),
+        mic,
+        last,
+        authenticated_by: "ByNullString".into(),
+        evidence: None,
+        spent_string: None,
+    }
 }
 
 /// A phone with an LSC whose next operation is armed.
@@ -178,6 +187,7 @@ fn an_upgrade_leaves_the_old_lsc_live_until_the_phone_says_that_it_has_the_new_o
     let issue = |fingerprint: &str| Event::Issued {
         certificate: issued(fingerprint, at(10)),
         authenticated_by: "ByNullString".into(),
+        evidence: None,
         spent_string: None,
     };
     cluster.happen(&name, issue("bb"));
@@ -205,8 +215,12 @@ fn each_event_is_refused_by_an_operation_of_another_kind() {
         operation.spec.certificate_operation = kind;
         operation
     };
-    let issue =
-        Event::Issued { certificate: issued("aa", at(1)), authenticated_by: "ByNullString".into(), spent_string: None };
+    let issue = Event::Issued {
+        certificate: issued("aa", at(1)),
+        authenticated_by: "ByNullString".into(),
+        evidence: None,
+        spent_string: None,
+    };
     let fetch = fetched(PhoneCertificate::LSC, Some(TraceVerdict::Same), true);
     for (event, own) in [
         (issue, CertificateOperationKind::InstallUpgrade),
@@ -260,13 +274,16 @@ fn a_newer_request_waits_for_the_session_that_deletes() {
 fn an_lsc_that_is_stored_while_a_newer_request_waits_is_the_live_one() {
     let (mut cluster, name) = with_lsc_and_then(json!({"revision": 2, "authenticationMode": "ByAuthenticationString"}));
     let certificate = issued("bb", at(10));
-    cluster.happen(&name, Event::Issued { certificate, authenticated_by: "string".into(), spent_string: None });
+    cluster.happen(
+        &name,
+        Event::Issued { certificate, authenticated_by: "string".into(), evidence: None, spent_string: None },
+    );
     cluster.edit(json!({"revision": 3}));
     cluster.happen(&name, Event::Stored { sha256_fingerprint: "bb".into() });
     let steps = cluster.settle();
     assert_eq!(cluster.phases(), [Phase::Successful, Phase::Successful, Phase::Pending]);
     assert_eq!(cluster.status().lsc.as_ref().unwrap().sha256_fingerprint, "bb");
-    let discarded = |step: &&Step| matches!(step, Step::WriteStatus { discard_string_of: Some(of), .. } if *of == name);
+    let discarded = |step: &&Step| matches!(step, Step::WriteStatus { discard_strings_of, .. } if discard_strings_of.contains(&name));
     assert_eq!(steps.iter().filter(discarded).count(), 1, "{steps:#?}");
 }
 
@@ -284,7 +301,7 @@ fn a_string_is_remembered_when_its_operation_is_pruned() {
         own(&mut cluster.operations);
         let certificate = issued(&format!("{revision:02}"), cluster.now);
         let spent_string = Some(format!("digest-{revision:02}"));
-        let issue = Event::Issued { certificate, authenticated_by: "string".into(), spent_string };
+        let issue = Event::Issued { certificate, authenticated_by: "string".into(), evidence: None, spent_string };
         cluster.happen(&name, issue);
         cluster.happen(&name, Event::Stored { sha256_fingerprint: format!("{revision:02}") });
         cluster.settle();
@@ -322,5 +339,35 @@ fn own(operations: &mut [CertificateOperation]) {
             ..Default::default()
         };
         operation.metadata.owner_references = Some(vec![owner]);
+    }
+}
+
+#[test]
+fn a_mic_that_proved_its_phone_is_remembered_and_gives_way_to_no_other_that_was_only_shown() {
+    for verified in [false, true] {
+        let mut cluster = Cluster::with(asks_for("InstallUpgrade"));
+        cluster.settle();
+        let name = cluster.status().operation.clone().unwrap().name;
+        let proof = MicSummary { sha256_fingerprint: "f2".into(), verified, ..mic() };
+        let evidence = CertificateEvidence { used: PhoneCertificate::LSC, lsc: None, mic: None };
+        let mic_of_proof = verified.then(|| proof.clone());
+        let issue = Event::Issued {
+            certificate: issued("aa", at(1)),
+            authenticated_by: "LSC".into(),
+            evidence: Some(Proven { evidence, mic: mic_of_proof }),
+            spent_string: None,
+        };
+        cluster.happen(&name, issue);
+        cluster.happen(&name, Event::Stored { sha256_fingerprint: "aa".into() });
+        cluster.settle();
+        assert_eq!(cluster.status().mic, verified.then(|| proof.clone()));
+        cluster.edit(asks_for("Troubleshoot"));
+        cluster.settle();
+        let name = cluster.status().operation.clone().unwrap().name;
+        cluster.happen(&name, fetched(PhoneCertificate::LSC, Some(TraceVerdict::Same), false));
+        cluster.happen(&name, fetched(PhoneCertificate::MIC, Some(TraceVerdict::Other), true));
+        cluster.settle();
+        let remembered = if verified { proof } else { mic() };
+        assert_eq!(cluster.status().mic, Some(remembered));
     }
 }

@@ -92,8 +92,8 @@ pub enum Step {
         status: Box<PhoneStatus>,
         /// The operation that is being armed and needs a generated string.
         make_string_for: Option<String>,
-        /// The operation whose generated string is of no more use.
-        discard_string_of: Option<String>,
+        /// The operations whose generated strings are of no more use: the one that is over, the one that was replaced.
+        discard_strings_of: Vec<String>,
     },
 }
 
@@ -155,7 +155,7 @@ pub fn decide(observed: &Observed<'_>, now: Timestamp) -> Step {
     let accepted = accepted.then_some(written);
     let next = phone_status::roll_up(phone, operations, observed.operations, accepted, &verdict, now);
     if next != status {
-        return write(&status, next, operations);
+        return write(observed, &status, next, target.map(AsRef::as_ref));
     }
     let outlived = observed.proxy.map(|proxy| history::outlived(phone, observed.operations, proxy, now));
     if let Some(operations) = outlived.filter(|names| !names.is_empty()) {
@@ -321,27 +321,24 @@ fn end(operation: &CertificateOperation, reason: Reason, message: String) -> Ste
 }
 
 fn write(
+    observed: &Observed<'_>,
     before: &PhoneStatus,
     status: PhoneStatus,
-    (armed, target): (Option<&CertificateOperation>, Option<&CertificateOperation>),
+    target: Option<&CertificateOperation>,
 ) -> Step {
     let named = |s: &PhoneStatus| s.operation.as_ref().map(|o| o.name.clone());
-    let generating = |o: Option<&CertificateOperation>| {
-        o.filter(|o| generates_string(&o.spec)).and_then(|o| o.metadata.name.clone())
-    };
-    let generated = generating(target);
+    let generated = |o: &CertificateOperation| o.metadata.name.clone().filter(|_| generates_string(&o.spec));
     let pending = status.operation.as_ref().is_some_and(|o| !o.phase.is_terminal());
     let was_pending = before.operation.as_ref().is_some_and(|o| !o.phase.is_terminal());
     let newly_armed = named(before) != named(&status);
-    // One that ended while a newer one waited. What is superseded has lost its string with its end.
-    let gave_way = |o: &&CertificateOperation| {
-        let reason = o.status.as_ref().and_then(|s| s.reason);
-        o.phase().is_terminal() && reason != Some(Reason::Superseded)
-    };
-    let given_way = generating(armed.filter(gave_way)).filter(|_| was_pending && newly_armed && pending);
+    let armed = target.and_then(generated);
+    // This write is the last that knows of it. Discarding at the moment it ended would be forgotten in a crash.
+    let replaced = named(before).filter(|_| was_pending && newly_armed);
+    let replaced = replaced.and_then(|name| generated(find(observed.operations, &name)?));
+    let over = armed.clone().filter(|_| !pending && (was_pending || newly_armed));
     Step::WriteStatus {
-        make_string_for: generated.clone().filter(|_| pending && newly_armed),
-        discard_string_of: generated.filter(|_| !pending && (was_pending || newly_armed)).or(given_way),
+        make_string_for: armed.filter(|_| pending && newly_armed),
+        discard_strings_of: replaced.into_iter().chain(over).collect(),
         status: Box::new(status),
     }
 }

@@ -52,7 +52,8 @@ pub(super) fn roll_up(
 fn take_certificates(next: &mut PhoneStatus, over: &CertificateOperation) {
     let Some(status) = &over.status else { return };
     // A MIC that was shown is known, however the operation ended.
-    next.mic = status.mic.clone().or(next.mic.take());
+    let known = next.mic.take();
+    next.mic = status.mic.clone().map(|shown| shown.remembered_over(known.clone())).or(known);
     if status.phase != Phase::Successful {
         return;
     }

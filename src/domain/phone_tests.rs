@@ -87,6 +87,7 @@ impl Cluster {
             Event::Issued {
                 certificate: issued("aa", self.now),
                 authenticated_by: "NullString".into(),
+                evidence: None,
                 spent_string: None,
             },
         );
@@ -166,9 +167,27 @@ fn a_generated_string_is_made_when_its_operation_is_armed_and_discarded_when_it_
     assert_eq!(secret, format!("{}-string", name.clone().unwrap()));
     cluster.now = at(11 * 86_400);
     let steps = cluster.settle();
-    let Some(Step::WriteStatus { discard_string_of, status, .. }) = steps.last() else { panic!("{steps:#?}") };
-    assert_eq!(*discard_string_of, name);
+    let Some(Step::WriteStatus { discard_strings_of, status, .. }) = steps.last() else { panic!("{steps:#?}") };
+    assert_eq!(*discard_strings_of, Vec::from_iter(name));
     assert_eq!(status.operation.as_ref().unwrap().authentication_string_secret, None);
+}
+
+#[test]
+fn the_string_of_a_replaced_run_is_discarded_by_the_write_that_forgets_it_whoever_ended_it_and_when() {
+    let mut cluster = Cluster::with(json!({"certificateOperation": "InstallUpgrade"}));
+    cluster.settle();
+    let first = cluster.operations[0].metadata.name.clone().unwrap();
+    // The leader dies right after the first run is over; the next one finds only the record.
+    let ended = Event::Ended { reason: Reason::Superseded, message: "replaced".into() };
+    cluster.happen(&first, ended);
+    cluster.edit(json!({"revision": 1}));
+    let steps = cluster.settle();
+    let [Step::Create { name: second, .. }, Step::WriteStatus { make_string_for, discard_strings_of, .. }] = &steps[..]
+    else {
+        panic!("{steps:#?}")
+    };
+    assert_eq!(*discard_strings_of, [first]);
+    assert_eq!(make_string_for.as_ref(), Some(second));
 }
 
 #[test]
@@ -320,7 +339,12 @@ fn a_run_whose_certificate_is_being_delivered_is_not_cut_off() {
     let name = cluster.operations[0].metadata.name.clone().unwrap();
     cluster.happen(
         &name,
-        Event::Issued { certificate: issued("aa", at(0)), authenticated_by: "NullString".into(), spent_string: None },
+        Event::Issued {
+            certificate: issued("aa", at(0)),
+            authenticated_by: "NullString".into(),
+            evidence: None,
+            spent_string: None,
+        },
     );
     cluster.edit(json!({"revision": 1}));
     assert_eq!(cluster.settle(), []);
@@ -426,7 +450,12 @@ fn a_certificate_delivered_before_the_deadline_may_be_answered_for_after_it() {
     cluster.now = at(59);
     cluster.happen(
         &name,
-        Event::Issued { certificate: issued("aa", at(59)), authenticated_by: "NullString".into(), spent_string: None },
+        Event::Issued {
+            certificate: issued("aa", at(59)),
+            authenticated_by: "NullString".into(),
+            evidence: None,
+            spent_string: None,
+        },
     );
     cluster.now = at(61);
     assert_eq!(cluster.settle(), []);

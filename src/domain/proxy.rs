@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::callers;
 use crate::api::{
     CertificateAuthorityProxy, CertificateAuthorityProxyStatus, ConditionType, Conditions, PublishedCertificate,
     resolve_key,
@@ -149,6 +150,15 @@ pub fn own_key(proxy: &CertificateAuthorityProxy) -> Result<OwnKey, Obstacle> {
     OwnKey::try_from(kind).map_err(|e| stalled(e.to_string()))
 }
 
+/// Why what `micRoots` names is of no use.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct MicRootsProblem {
+    /// Reason in the condition.
+    pub reason: &'static str,
+    /// The object and what is wrong with it.
+    pub message: String,
+}
+
 /// What there is when everything is in place.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Activated {
@@ -158,6 +168,8 @@ pub struct Activated {
     pub service: CertificateFacts,
     /// The end of the endpoints' client certificate.
     pub client_not_after: Timestamp,
+    /// What is wrong with the roots of MICs, if something is.
+    pub mic_roots: Option<MicRootsProblem>,
 }
 
 /// The proxy's status.
@@ -179,7 +191,8 @@ pub fn status(
                 true => said.say(ConditionType::Stalled, true, obstacle.reason, &obstacle.message),
                 false => said,
             };
-            return CertificateAuthorityProxyStatus { observed_generation, conditions: said.done(), ..before };
+            let conditions = callers::with_guessing(said.done(), &before, proxy.metadata.generation, now);
+            return CertificateAuthorityProxyStatus { observed_generation, conditions, ..callers::pruned(before, now) };
         }
     };
     let service = published(&activated.service);
@@ -222,6 +235,11 @@ pub fn status(
         ),
         false => said,
     };
+    let said = match &activated.mic_roots {
+        Some(problem) => said.say(ConditionType::MICRootsUnusable, true, problem.reason, &problem.message),
+        None => said,
+    };
+    let conditions = callers::with_guessing(said.done(), &before, proxy.metadata.generation, now);
     CertificateAuthorityProxyStatus {
         observed_generation,
         service_certificate: Some(service),
@@ -229,7 +247,8 @@ pub fn status(
         certificate_revision: Some(proxy.spec.certificate_revision),
         certificates_config_map: Some(certificates_config_map(name)),
         endpoint_secret: Some(endpoint_secret(name)),
-        conditions: said.done(),
+        conditions,
+        ..callers::pruned(before, now)
     }
 }
 

@@ -31,6 +31,8 @@ pub enum Verdict {
         /// Name of the Secret.
         secret: String,
     },
+    /// The certificates that came decide, or that none did; see [`super::existing`].
+    CheckCertificates,
     /// Let in without proof, as the proxy permits.
     AdmitByNullString,
 }
@@ -75,7 +77,7 @@ pub fn open(
             AuthenticationMode::ByExistingCertificatePrecedenceToLSC
             | AuthenticationMode::ByExistingCertificatePrecedenceToMIC,
             _,
-        ) => Verdict::Refused(Reason::PolicyDenied, "authentication by existing certificate is not supported".into()),
+        ) => Verdict::CheckCertificates,
     }
 }
 
@@ -159,11 +161,13 @@ mod tests {
     }
 
     #[test]
-    fn authentication_by_certificate_admits_nobody_until_it_is_supported() {
+    fn authentication_by_certificate_is_decided_by_the_certificates_whatever_else_came() {
         let operation = with_mode(AuthenticationMode::ByExistingCertificatePrecedenceToLSC);
         for evidence in [EvidenceKind::Null, EvidenceKind::String, EvidenceKind::Certificate] {
             let verdict = open(&proxy(), Some(&armed_phone()), Some(&operation), evidence, at(1));
-            assert!(matches!(verdict, Verdict::Refused(Reason::PolicyDenied, _)));
+            assert_eq!(verdict, Verdict::CheckCertificates);
         }
+        let late = open(&proxy(), Some(&armed_phone()), Some(&operation), EvidenceKind::Certificate, at(100));
+        assert!(matches!(late, Verdict::Refused(Reason::Expired, _)));
     }
 }

@@ -343,8 +343,15 @@ impl<W: io::Write> CsvReport<W> {
     /// # Errors
     /// When `out` cannot be written to.
     pub fn new(out: W, strings: bool) -> io::Result<Self> {
+        Self::of(out, Column::all(strings).collect())
+    }
+
+    /// The same with these columns only.
+    ///
+    /// # Errors
+    /// When `out` cannot be written to.
+    pub fn of(out: W, columns: Vec<Column>) -> io::Result<Self> {
         let mut out = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(out);
-        let columns: Vec<_> = Column::all(strings).collect();
         out.write_record(columns.iter().map(|c| c.heading())).map_err(into_io)?;
         Ok(Self { out, columns })
     }

@@ -21,9 +21,12 @@ pub(super) fn resolve(
         .unwrap_or(AuthenticationMode::ByAuthenticationString);
     permitted(mode, proxy)?;
     if written.authentication_string.is_some() && mode != AuthenticationMode::ByAuthenticationString {
-        let message = "authenticationString is given, but the proxy's default authentication mode is By Null String: \
-                       write authenticationMode: ByAuthenticationString, or remove the string";
-        return Err((Reason::PolicyDenied, message.into()));
+        let message = format!(
+            "authenticationString is given, but the proxy's default authentication mode is {}: write \
+             authenticationMode: ByAuthenticationString, or remove the string",
+            mode.words()
+        );
+        return Err((Reason::PolicyDenied, message));
     }
     deletable(written.certificate_operation, phone)?;
     let makes_key = written.certificate_operation == CertificateOperationKind::InstallUpgrade;

@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::existing::Proven;
 use crate::api::CertificateOperationKind;
 use crate::pki::{MacKey, PublicKey};
 
@@ -31,6 +32,9 @@ pub struct Ticket {
     pub certificate_operation: CertificateOperationKind,
     /// The kind of evidence that let the phone in.
     pub evidence: String,
+    /// The certificates that the phone offered, where it was let in by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificates: Option<Proven>,
     /// Session id on the wire.
     pub session_id: u32,
     /// Keyed digest of the given string that was used, if one was.
@@ -184,6 +188,7 @@ mod tests {
             operation_uid: "uid".into(),
             certificate_operation: CertificateOperationKind::InstallUpgrade,
             evidence: "NullString".into(),
+            certificates: None,
             session_id: 7,
             spent_string: None,
             sha256_fingerprint: None,

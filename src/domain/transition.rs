@@ -15,6 +15,7 @@
 
 use jiff::Timestamp;
 
+use super::existing::Proven;
 use super::trace::is_answered;
 use crate::api::{
     Attempts, CertificateOperation, CertificateOperationKind, CertificateOperationStatus, CertificateTrace,
@@ -38,6 +39,8 @@ pub enum Event {
         certificate: IssuedCertificateStatus,
         /// The evidence that let the phone in, for people.
         authenticated_by: String,
+        /// The certificates it offered, where it was let in by one.
+        evidence: Option<Proven>,
         /// Keyed digest of the given string that was used, if one was.
         spent_string: Option<String>,
     },
@@ -45,6 +48,8 @@ pub enum Event {
     Begun {
         /// The evidence that let the phone in, for people.
         authenticated_by: String,
+        /// The certificates it offered, where it was let in by one.
+        evidence: Option<Proven>,
         /// Keyed digest of the given string that was used, if one was.
         spent_string: Option<String>,
     },
@@ -63,6 +68,8 @@ pub enum Event {
         last: bool,
         /// The evidence that let the phone in, for people.
         authenticated_by: String,
+        /// The certificates it offered, where it was let in by one.
+        evidence: Option<Proven>,
         /// Keyed digest of the given string that was used, if one was.
         spent_string: Option<String>,
     },
@@ -153,11 +160,12 @@ pub fn advance(
     };
     match event {
         Event::Armed { completes_by } => status.operation_completes_by = Some(completes_by),
-        Event::Begun { authenticated_by, spent_string } => {
+        Event::Begun { authenticated_by, evidence, spent_string } => {
             of_kind(CertificateOperationKind::Delete)?;
             in_time()?;
             status.begun_at = Some(now);
             status.authenticated_by = Some(authenticated_by);
+            prove(&mut status, evidence);
             status.spent_string = spent_string;
             status.phase = Phase::InProgress;
         }
@@ -171,15 +179,16 @@ pub fn advance(
             status.message = status.reason.map(|reason| reason.meaning().to_owned());
             status.phase = Phase::Successful;
         }
-        Event::Fetched { trace, mic, last, authenticated_by, spent_string } => {
+        Event::Fetched { trace, mic, last, authenticated_by, evidence, spent_string } => {
             of_kind(CertificateOperationKind::Troubleshoot)?;
             if status.phase == Phase::Pending {
                 in_time()?;
             }
             status.begun_at = Some(now);
             status.authenticated_by = Some(authenticated_by);
+            prove(&mut status, evidence);
             status.spent_string = spent_string;
-            status.mic = mic.or(status.mic);
+            status.mic = mic.map(|mic| mic.remembered_over(status.mic.clone())).or(status.mic);
             // A phone that comes again shows everything again.
             status.traces.retain(|t| t.asked != trace.asked);
             status.traces.push(*trace);
@@ -190,7 +199,7 @@ pub fn advance(
                 (true, false) => fail(&mut status, Reason::PhoneRejected, Reason::PhoneRejected.meaning().to_owned()),
             }
         }
-        Event::Issued { certificate, authenticated_by, spent_string } => {
+        Event::Issued { certificate, authenticated_by, evidence, spent_string } => {
             of_kind(CertificateOperationKind::InstallUpgrade)?;
             in_time()?;
             if let Some(replaced) = status.certificate.take() {
@@ -200,6 +209,7 @@ pub fn advance(
             }
             status.certificate = Some(certificate);
             status.authenticated_by = Some(authenticated_by);
+            prove(&mut status, evidence);
             status.spent_string = spent_string;
             status.phase = Phase::InProgress;
         }
@@ -258,6 +268,12 @@ fn counted(status: &mut CertificateOperationStatus, session_id: u32) -> Option<&
     (attempts.last_session.replace(session_id) != Some(session_id)).then_some(attempts)
 }
 
+/// Keeps what the phone was let in by this time.
+fn prove(status: &mut CertificateOperationStatus, proven: Option<Proven>) {
+    status.mic = proven.as_ref().and_then(|proven| proven.mic.clone()).or(status.mic.take());
+    status.evidence = proven.map(|proven| proven.evidence);
+}
+
 fn fail(status: &mut CertificateOperationStatus, reason: Reason, message: String) {
     status.phase = Phase::Failed;
     status.reason = Some(reason);
@@ -292,6 +308,7 @@ mod tests {
         Event::Issued {
             certificate: issued(fingerprint, at(10)),
             authenticated_by: "String".into(),
+            evidence: None,
             spent_string: None,
         }
     }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Limits;
 use super::keepalive::{self, LAST_LOOK};
-use super::sessions::{OpenId, Shared};
+use super::sessions::{OpenId, Shared, Stranger};
 use super::tls::PhoneStream;
 use super::translate::Dealings;
 use crate::authority::questions::Authority;
@@ -34,7 +34,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 const MAX_DISCARDED: usize = 64 * 1024;
 
 /// Serves one connection. The log gets one line of level info at its end; it holds nothing the phone said but its name.
-pub(super) async fn attend<A: Authority>(tcp: TcpStream, id: OpenId, shared: Arc<Shared<A>>) {
+pub(super) async fn attend<A: Authority>(tcp: TcpStream, id: OpenId, stranger: Stranger, shared: Arc<Shared<A>>) {
     let began = Instant::now();
     let service = shared.service();
     let limits = service.limits;
@@ -45,7 +45,13 @@ pub(super) async fn attend<A: Authority>(tcp: TcpStream, id: OpenId, shared: Arc
     if let Err(error) = keepalive::watch(&tcp) {
         tracing::debug!(%error, "TCP keepalive could not be set");
     }
-    let handshake = timeout(limits.handshake, service.acceptor.accept(tcp)).await;
+    let source = tcp.peer_addr().ok().map(|peer| peer.ip().to_canonical());
+    let accepting = async {
+        // Whoever says nothing costs no TLS.
+        tcp.readable().await?;
+        service.acceptor.accept(tcp).await
+    };
+    let handshake = timeout(stranger.patience, accepting).await;
     drop(service);
     let stream = match handshake {
         Ok(Ok(stream)) => stream,
@@ -54,18 +60,27 @@ pub(super) async fn attend<A: Authority>(tcp: TcpStream, id: OpenId, shared: Arc
             return tracing::debug!(%error, "hung up before TLS was there");
         }
         Ok(Err(error)) => {
-            return tracing::info!(end = "handshake_failed", "refuse connection: no TLS came about: {error}");
+            let Some(before) = shared.tell_of_no_tls() else { return };
+            return tracing::info!(end = "handshake_failed", before, "refuse connection: no TLS came about: {error}");
         }
         Err(_) => {
+            let Some(before) = shared.tell_of_no_tls() else { return };
             return tracing::info!(
                 end = "handshake_deadline",
-                "leave connection: TLS was not there after {} s",
-                limits.handshake.as_secs()
+                before,
+                "leave connection: TLS was not there after {:.1} s",
+                stranger.patience.as_secs_f32()
             );
         }
     };
-    let mut connection =
-        Connection { stream, decoder: FrameDecoder::new(Side::Server), limits, dealings: Dealings::default(), shared };
+    let mut connection = Connection {
+        stream,
+        decoder: FrameDecoder::new(Side::Server),
+        limits,
+        dealings: Dealings::of(source),
+        stranger: Some(stranger),
+        shared,
+    };
     let (end, session) = connection.run(ServerSession::start(id.number())).await;
     end.log(connection.dealings.note(), began.elapsed());
     let skipped = session.skipped();
@@ -82,6 +97,8 @@ struct Connection<A> {
     decoder: FrameDecoder,
     limits: Limits,
     dealings: Dealings,
+    /// Until the phone has presented itself.
+    stranger: Option<Stranger>,
     shared: Arc<Shared<A>>,
 }
 
@@ -186,6 +203,7 @@ impl<A: Authority> Connection<A> {
     async fn consult(&mut self, session: ServerSession, question: Question) -> (ServerSession, Vec<Action>) {
         if let Question::Open(opening) = &question {
             tracing::Span::current().record("device", opening.device_name.as_str());
+            self.stranger = None;
         }
         let service = self.shared.service();
         let asking = self.dealings.ask(&service.authority, session.id(), question);

@@ -7,6 +7,7 @@
 //! | `connection` | one phone's connection from handshake to close: drives [`wire::ServerSession`](crate::wire::ServerSession) |
 //! | `keepalive` | whether a silent phone is slow or gone |
 //! | `sessions` | the accept loop: session ids, the limit, the drain |
+//! | `blocks` | who makes room when the limit is reached |
 //! | `translate` | the words of the wire and of the authority |
 //! | `reload` | follows the bundle |
 //!
@@ -14,6 +15,7 @@
 //! an operation is a ticket it cannot read, for as long as the session lasts.
 
 mod args;
+mod blocks;
 mod connection;
 mod keepalive;
 pub mod reload;
@@ -32,9 +34,13 @@ pub use sessions::{Endpoint, Handle};
 use crate::authority::bundle::{Bundle, BundleError, EndpointConfig};
 use crate::authority::client::{ClientError, RemoteAuthority};
 use crate::authority::questions::Authority;
+use crate::open_files::warn_if_few;
 use crate::tls::TlsError;
 use reload::{Fingerprint, RELOAD_EVERY};
 use tls::{Acceptor, ModernTls};
+
+/// The setting that [`Limits::connections`] comes from, for people.
+const LIMIT_OF_CONNECTIONS: &str = "the proxy's limits.connections";
 
 /// What an endpoint needs to know.
 #[derive(Clone, Debug)]
@@ -84,7 +90,7 @@ pub struct Service<A> {
 pub struct Limits {
     /// Connections open at once; further ones are closed unanswered.
     pub connections: usize,
-    /// For the TLS handshake.
+    /// For the TLS handshake; less where many of one block of addresses are waiting for theirs.
     pub handshake: Duration,
     /// For an answer of the phone, its key excepted, and for the phone to take a frame.
     pub answer: Duration,
@@ -138,8 +144,10 @@ pub async fn run(options: EndpointOptions, shutdown: impl Future<Output = ()>) -
         "phones are awaited"
     );
     let handle = endpoint.handle();
+    warn_if_few(LIMIT_OF_CONNECTIONS, Limits::from(&bundle.config).connections);
     let apply = move |bundle: &Bundle| {
         handle.replace(service(bundle)?);
+        warn_if_few(LIMIT_OF_CONNECTIONS, Limits::from(&bundle.config).connections);
         if bundle.config.phone_port != port {
             let now = bundle.config.phone_port;
             tracing::warn!(port, now, "the phone port changed; it takes effect at the next start");

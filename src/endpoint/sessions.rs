@@ -7,13 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::Instrument as _;
 
+use super::blocks::Strangers;
 use super::connection::attend;
 use super::{EndpointError, Service};
 use crate::authority::questions::Authority;
+use crate::domain::blocks::SourceBlock;
 use crate::wire::SessionId;
 
 /// Connections the kernel keeps for us before they are accepted. After a power cut a building of phones comes at once; the
@@ -21,8 +23,10 @@ use crate::wire::SessionId;
 const BACKLOG: u32 = 4096;
 /// Pause after an accept that failed for want of something, most likely open files: sessions that end give some back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
-/// Least time between two lines about the same trouble.
+/// The time in which only so many lines about the same trouble are written.
 const LOG_PAUSE: Duration = Duration::from_secs(10);
+/// So many about connections without a handshake: enough to find a phone by, and no more than a crowd of strangers deserves.
+const LINES_WITHOUT_TLS: u32 = 50;
 
 /// A bound endpoint: [`run`](super::run) makes one of the command line, tests make one of a fake authority.
 pub struct Endpoint<A> {
@@ -38,6 +42,8 @@ pub struct Handle<A>(Arc<Shared<A>>);
 pub(super) struct Shared<A> {
     service: RwLock<Arc<Service<A>>>,
     ids: Arc<SessionIds>,
+    strangers: Arc<Mutex<Strangers<AbortHandle>>>,
+    without_tls: Mutex<Occasionally>,
 }
 
 impl<A> Shared<A> {
@@ -45,6 +51,11 @@ impl<A> Shared<A> {
     pub(super) fn service(&self) -> Arc<Service<A>> {
         let guard = self.service.read().unwrap_or_else(PoisonError::into_inner);
         guard.clone()
+    }
+
+    /// Whether to write a line about a connection that came to no TLS, and how many were withheld since the last.
+    pub(super) fn tell_of_no_tls(&self) -> Option<u64> {
+        self.without_tls.lock().unwrap_or_else(PoisonError::into_inner).now()
     }
 }
 
@@ -71,7 +82,12 @@ impl<A: Authority> Endpoint<A> {
     /// When the address cannot be listened on; waiting helps where another process has it.
     pub fn bind(address: SocketAddr, service: Service<A>) -> Result<Self, EndpointError> {
         let (listener, local_addr) = listen(address).map_err(|source| EndpointError::Bind { address, source })?;
-        let shared = Arc::new(Shared { service: RwLock::new(Arc::new(service)), ids: Arc::default() });
+        let shared = Arc::new(Shared {
+            service: RwLock::new(Arc::new(service)),
+            ids: Arc::default(),
+            strangers: Arc::default(),
+            without_tls: Mutex::new(Occasionally::new(LINES_WITHOUT_TLS)),
+        });
         Ok(Self { listener, local_addr, shared })
     }
 
@@ -91,7 +107,7 @@ impl<A: Authority> Endpoint<A> {
     /// to be cut off; their phones come again by themselves.
     pub async fn serve(self, shutdown: impl Future<Output = ()>, drain: Duration) -> usize {
         let mut sessions = JoinSet::new();
-        let (mut full, mut failing) = (Occasionally::new(), Occasionally::new());
+        let (mut full, mut failing) = (Occasionally::new(1), Occasionally::new(1));
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
             tokio::select! {
@@ -120,20 +136,30 @@ impl<A: Authority> Endpoint<A> {
         finish(sessions, drain).await
     }
 
-    /// Begins a session, or closes the connection unanswered when there are enough.
+    /// Begins a session. When there are enough, a stranger of the block with most of them makes room, or else the connection is
+    /// closed unanswered.
     fn admit(&self, sessions: &mut JoinSet<()>, full: &mut Occasionally, tcp: TcpStream, peer: SocketAddr) {
-        let limit = self.shared.service().limits.connections;
+        let limits = self.shared.service().limits;
+        let limit = limits.connections;
         // An IPv4 phone on the IPv6 socket is to be found under its own address.
         let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+        let block = SourceBlock::of(peer.ip());
+        // Held until the session is among the strangers: it may be over before.
+        let mut strangers = self.shared.strangers.lock().unwrap_or_else(PoisonError::into_inner);
         if sessions.len() >= limit {
+            let room = strangers.make_room_for(block);
             if let Some(before) = full.now() {
+                let closed = if room.is_some() { "another's, whose phone has not presented itself" } else { "this" };
                 tracing::warn!(
-                    %peer, before, limit,
+                    %peer, before, limit, closed,
                     "connection closed unanswered: as many are open as the proxy's connections allow; the phone comes again \
                      by itself"
                 );
             }
-            return;
+            match room {
+                Some(stranger) => stranger.abort(),
+                None => return,
+            }
         }
         let id = match self.shared.ids.claim() {
             Ok(id) => id,
@@ -148,7 +174,29 @@ impl<A: Authority> Endpoint<A> {
             %peer,
             device = tracing::field::Empty
         );
-        sessions.spawn(attend(tcp, id, self.shared.clone()).instrument(span));
+        // A session's number is as good a draw as any.
+        let patience = strangers.patience_with(block, limits.handshake, id.number().0);
+        let number = strangers.next_number();
+        let stranger = Stranger { number, block, patience, strangers: self.shared.strangers.clone() };
+        let session = sessions.spawn(attend(tcp, id, stranger, self.shared.clone()).instrument(span));
+        strangers.enter(block, session);
+    }
+}
+
+/// A connection whose phone has not presented itself, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Stranger {
+    number: u64,
+    block: SourceBlock,
+    /// For its handshake.
+    pub(super) patience: Duration,
+    strangers: Arc<Mutex<Strangers<AbortHandle>>>,
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+        strangers.leave(self.block, self.number);
     }
 }
 
@@ -192,7 +240,10 @@ async fn finish(mut sessions: JoinSet<()>, drain: Duration) -> usize {
 }
 
 fn report_panic(ended: Result<(), JoinError>) {
-    if let Err(error) = ended {
+    // One that had to make room was cancelled.
+    if let Err(error) = ended
+        && error.is_panic()
+    {
         tracing::error!(%error, "a session broke off; report this fault");
     }
 }
@@ -253,25 +304,30 @@ impl Drop for OpenId {
     }
 }
 
-/// Lets a line into the log at most every [`LOG_PAUSE`].
+/// Lets so many lines into the log in any [`LOG_PAUSE`].
 struct Occasionally {
-    last: Option<Instant>,
+    lines: u32,
+    since: Option<Instant>,
+    written: u32,
     withheld: u64,
 }
 
 impl Occasionally {
-    const fn new() -> Self {
-        Self { last: None, withheld: 0 }
+    const fn new(lines: u32) -> Self {
+        Self { lines, since: None, written: 0, withheld: 0 }
     }
 
     /// Whether to write the line now, and how many were withheld since the last.
     fn now(&mut self) -> Option<u64> {
         let now = Instant::now();
-        if self.last.is_some_and(|last| now.duration_since(last) < LOG_PAUSE) {
+        if self.since.is_none_or(|since| now.duration_since(since) >= LOG_PAUSE) {
+            (self.since, self.written) = (Some(now), 0);
+        }
+        if self.written == self.lines {
             self.withheld += 1;
             return None;
         }
-        self.last = Some(now);
+        self.written += 1;
         Some(std::mem::take(&mut self.withheld))
     }
 }
@@ -300,10 +356,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_line_about_the_same_trouble_comes_every_ten_seconds() {
-        let mut lines = Occasionally::new();
+        let (mut lines, mut pairs) = (Occasionally::new(1), Occasionally::new(2));
         assert_eq!(lines.now(), Some(0));
         assert_eq!((lines.now(), lines.now()), (None, None));
+        assert_eq!([pairs.now(), pairs.now(), pairs.now()], [Some(0), Some(0), None]);
         sleep(LOG_PAUSE).await;
         assert_eq!(lines.now(), Some(2));
+        assert_eq!([pairs.now(), pairs.now(), pairs.now()], [Some(1), Some(0), None]);
     }
 }

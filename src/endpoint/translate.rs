@@ -1,18 +1,24 @@
 //! From the words of the wire to those of the authority, and back; and what a session has to present with its next question.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::api::PhoneCertificate;
+use crate::authority::proof::{CertificateProof, HashedSignature, Octets, SudiProof};
 use crate::authority::questions::{
     Authority, CompleteAnswer, CompleteOutcome, CompleteRequest, Digits, IssueAnswer, IssueRequest, OpenAnswer,
     OpenRequest, Unavailable,
 };
 use crate::pki::{Curve, KeyKind};
-use crate::wire::{Answer, CertType, Evidence, KeyRequest, Opening, Outcome, Question, SessionId};
+use crate::wire::{
+    Answer, CertType, CertificateEvidence, Evidence, KeyRequest, Opening, Outcome, Question, SessionId, Signature,
+};
 
 /// What one session and the authority have agreed on so far.
 #[derive(Default)]
 pub(super) struct Dealings {
+    /// Where the phone connects from.
+    source: Option<IpAddr>,
     /// The ticket of *open*, later the receipt of *issue*; goes with the next question.
     ticket: Box<str>,
     key_time: Duration,
@@ -20,6 +26,11 @@ pub(super) struct Dealings {
 }
 
 impl Dealings {
+    /// Those of a phone that connects from there.
+    pub(super) fn of(source: Option<IpAddr>) -> Self {
+        Self { source, ..Self::default() }
+    }
+
     /// How long the phone may take for its key. Zero before the authority has asked for one.
     pub(super) fn key_time(&self) -> Duration {
         self.key_time
@@ -34,7 +45,7 @@ impl Dealings {
     pub(super) async fn ask<A: Authority>(&mut self, authority: &A, session: SessionId, question: Question) -> Answer {
         let outcome = match question {
             Question::Open(opening) => {
-                let asked = authority.open(open_request(opening)).await;
+                let asked = authority.open(open_request(opening, self.source)).await;
                 asked.map(|answer| self.opened(answer))
             }
             Question::Issue { public_key } => {
@@ -111,19 +122,38 @@ impl Dealings {
     }
 }
 
-fn open_request(opening: Opening) -> OpenRequest {
-    let (digits, certificate) = match opening.evidence {
-        Evidence::Null => (None, false),
-        Evidence::String(digits) => (Some(digits), false),
-        Evidence::Certificate(evidence) => (evidence.password, true),
+fn open_request(opening: Opening, source: Option<IpAddr>) -> OpenRequest {
+    let (digits, proof) = match opening.evidence {
+        Evidence::Null => (None, None),
+        Evidence::String(digits) => (Some(digits), None),
+        Evidence::Certificate(evidence) => {
+            let CertificateEvidence { password, certificate, signed_data, sha2_signed_data, sudi } = *evidence;
+            let proof = CertificateProof {
+                name_as_sent: opening.name_as_sent,
+                certificate: certificate.map(|certificate| Octets(certificate.der.into_vec())),
+                signed_data: signed_data.map(|signature| Octets(signature.into_vec())),
+                sha2_signed_data: sha2_signed_data.map(hashed),
+                sudi: sudi.map(|sudi| SudiProof {
+                    certificate: Octets(sudi.certificate.into_vec()),
+                    signatures: sudi.signatures.into_iter().map(hashed).collect(),
+                }),
+            };
+            (password, Some(proof))
+        }
     };
     OpenRequest {
         device_name: opening.device_name.into(),
         version: opening.version.0,
         session_id: opening.session_id.0,
         digits: digits.map(Digits),
-        certificate,
+        certificate: proof.is_some(),
+        proof,
+        source,
     }
+}
+
+fn hashed(signature: Signature) -> HashedSignature {
+    HashedSignature { hash: signature.hash.0, signature: Octets(signature.signature.into_vec()) }
 }
 
 fn key_request(key: KeyKind) -> KeyRequest {

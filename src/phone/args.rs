@@ -20,7 +20,7 @@ pub const DEFAULT_PORT: u16 = 3804;
 /// Exit codes: 0 done, or nothing was to be done (the text says which); 1 the server or the phone said no; 2 wrong usage;
 /// 3 no complete session after all retries.
 #[derive(Args, Clone, Debug)]
-#[command(group = ArgGroup::new("proof").args(["authentication_string_file", "null_string"]))]
+#[command(group = ArgGroup::new("proof").args(["authentication_string_file", "null_string", "certificate"]))]
 pub struct PhoneArgs {
     /// The CAPF server; the port is 3804 where none is given.
     #[arg(long, value_name = "HOST[:PORT]", required_unless_present = "status")]
@@ -30,7 +30,8 @@ pub struct PhoneArgs {
     #[arg(long, value_name = "NAME", required_unless_present_any = ["status", "count"], conflicts_with = "count")]
     pub device_name: Option<DeviceName>,
 
-    /// Directory for what the phone keeps: lsc.pem (the LSC and its private key), mic.pem if you put one there, the CTL, the
+    /// Directory for what the phone keeps: lsc.pem (the LSC and its private key), mic.pem if you put one there (with its private
+    /// key, if it shall prove something), the CTL, the
     /// authentication mode of an operation that is not complete, and events.log. Without it nothing outlives the program.
     /// With --count, one directory a phone below it.
     #[arg(long, value_name = "DIR", required_if_eq("status", "true"))]
@@ -49,6 +50,11 @@ pub struct PhoneArgs {
     /// Prove nothing, for operations By Null String.
     #[arg(long)]
     pub null_string: bool,
+
+    /// Prove it by the certificates in --state, for operations By Existing Certificate: lsc.pem and mic.pem, each with its
+    /// private key in the same file. What is not there is not offered.
+    #[arg(long, requires = "state", conflicts_with = "count")]
+    pub certificate: bool,
 
     /// The version the phone speaks. Version 2 is Jabber's: RSA keys only.
     #[arg(long, value_name = "2|3", default_value = "3", value_parser = version)]
@@ -173,6 +179,15 @@ mod tests {
         assert!(parse("--status").is_err());
         assert!(parse("--status --state dir").is_ok());
         assert!(parse("--server host --count 5").is_ok());
+    }
+
+    #[test]
+    fn certificates_prove_something_only_where_they_are_kept() {
+        let base = "--server host --device-name SEP001122334455 --certificate";
+        assert!(parse(base).is_err());
+        assert!(parse(&format!("{base} --state dir")).unwrap().certificate);
+        assert!(parse(&format!("{base} --state dir --null-string")).is_err());
+        assert!(parse("--server host --count 5 --state dir --certificate").is_err());
     }
 
     #[test]

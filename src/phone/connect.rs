@@ -3,7 +3,10 @@
 use std::{io, sync::Arc};
 
 use rustls::pki_types::ServerName;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    net::{TcpSocket, TcpStream, lookup_host},
+    time::timeout,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::outcome::CommunicationFailure;
@@ -17,8 +20,7 @@ const ANY_NAME: &str = "capf";
 pub(super) async fn connect(phone: &SimulatedPhone) -> Result<TlsStream<TcpStream>, CommunicationFailure> {
     let server = || phone.server.to_string();
     let limit = phone.patience.connect;
-    let address = (phone.server.host.as_str(), phone.server.port);
-    let tcp = match timeout(limit, TcpStream::connect(address)).await {
+    let tcp = match timeout(limit, reach(phone)).await {
         Ok(Ok(tcp)) => tcp,
         Ok(Err(source)) => {
             let server = server();
@@ -48,4 +50,20 @@ pub(super) async fn connect(phone: &SimulatedPhone) -> Result<TlsStream<TcpStrea
             Err(CommunicationFailure::HandshakeTimeout { server, limit })
         }
     }
+}
+
+/// A connection to the first address of the server that answers, from the phone's own address where it has a chosen one.
+async fn reach(phone: &SimulatedPhone) -> io::Result<TcpStream> {
+    let server = (phone.server.host.as_str(), phone.server.port);
+    let Some(own) = phone.own_address else { return TcpStream::connect(server).await };
+    let mut last = io::Error::other("the server's name has no address");
+    for address in lookup_host(server).await?.filter(|address| address.is_ipv4() == own.is_ipv4()) {
+        let socket = if own.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.bind((own, 0).into())?;
+        match socket.connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }

@@ -139,7 +139,7 @@ impl Drive<'_> {
             }
             PhoneAction::Failed(failure) => return Next::Over(Err(failure.into())),
             PhoneAction::Prove { session_id, .. } => {
-                let evidence = self.phone.proof.evidence(session_id);
+                let evidence = self.phone.evidence(session_id);
                 session.on_proof(evidence)
             }
             PhoneAction::MakeKey(request) => match self.make_key(request).await {

@@ -2,16 +2,17 @@
 
 use std::fmt;
 
+use aws_lc_rs::signature::{self, EcdsaKeyPair};
 use der::pem::{LineEnding, encode_string};
 use rcgen::{KeyPair, PublicKeyData as _, RsaKeySize};
 use rsa::{
-    RsaPrivateKey,
+    Pkcs1v15Sign, RsaPrivateKey,
     pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, EncodePublicKey as _},
 };
 use rustls::pki_types::{PrivateKeyDer, pem::PemObject as _};
 use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
 
-use crate::pki::{Curve, KeyKind, KeyRejected, PublicKey, RsaBits};
+use crate::pki::{Curve, KeyKind, KeyRejected, PublicKey, RsaBits, possession::ecdsa_hash};
 use crate::wire;
 
 /// A key pair. `Debug` shows the public key's hash only.
@@ -94,6 +95,26 @@ impl PhoneKey {
     /// The private key: PKCS#8 in PEM, not encrypted.
     pub const fn pem(&self) -> &SecretString {
         &self.pem
+    }
+
+    /// A signature over a hash as phones make it: RSA over the bare hash in a PKCS#1 block, ECDSA in DER. None where the
+    /// hash does not fit into the key.
+    ///
+    /// The RSA operation is that of the `rsa` crate, whose timing tells of the key (RUSTSEC-2023-0071): for simulated phones,
+    /// whose keys protect nothing.
+    pub fn sign_hash(&self, hash: &[u8]) -> Option<Vec<u8>> {
+        let der = PrivateKeyDer::from_pem_slice(self.pem.expose_secret().as_bytes()).ok()?;
+        let KeyKind::Ec(curve) = self.public.kind() else {
+            let key = RsaPrivateKey::from_pkcs8_der(der.secret_der()).ok()?;
+            return key.sign(Pkcs1v15Sign::new_unprefixed(), hash).ok();
+        };
+        let algorithm = match curve {
+            Curve::P256 => &signature::ECDSA_P256_SHA256_ASN1_SIGNING,
+            Curve::P384 => &signature::ECDSA_P384_SHA384_ASN1_SIGNING,
+            Curve::P521 => &signature::ECDSA_P521_SHA512_ASN1_SIGNING,
+        };
+        let pair = EcdsaKeyPair::from_pkcs8(algorithm, der.secret_der()).ok()?;
+        Some(pair.sign_digest(&ecdsa_hash(curve, hash)?).ok()?.as_ref().to_vec())
     }
 
     /// The private key followed by whatever comes before it in a file, wiped when dropped.

@@ -11,6 +11,7 @@ pub mod args;
 mod connect;
 mod driver;
 mod events;
+pub mod existing;
 pub mod fault;
 pub mod key;
 pub mod key_pool;
@@ -217,12 +218,15 @@ fn proof(
             let content = read_secret(path)?;
             Proof::AuthenticationString(prompt::parse(content.expose_secret())?)
         }
+        _ if args.certificate => Proof::ExistingCertificate,
         (None, true, _) | (None, false, Some(StoredMode::NullString)) => Proof::NullString,
+        (None, false, Some(StoredMode::ExistingCertificate)) => Proof::ExistingCertificate,
         (None, false, _) => Proof::AuthenticationString(prompt::ask(input, output)?),
     };
     if let Some(state) = state {
         state.keep_flash(match &proof {
             Proof::AuthenticationString(_) => StoredMode::AuthenticationString,
+            Proof::ExistingCertificate => StoredMode::ExistingCertificate,
             Proof::NullString | Proof::Made(_) => StoredMode::NullString,
         })?;
     }

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,10 +15,11 @@ use crate::wire::{CertType, ClaimedName, Evidence, PhoneConfig, SessionId, Versi
 
 use super::driver;
 use super::events::{Event, EventLog};
+use super::existing;
 use super::fault::Fault;
 use super::key::PhoneKey;
 use super::outcome::{AttemptOutcome, CommunicationFailure, EnrolOutcome, Retry};
-use super::state::{StateDir, StateError};
+use super::state::{MicAndKey, StateDir, StateError};
 
 /// "The phone will attempt to obtain the certificate three more times in 30-second intervals."
 pub const RETRIES: u32 = 3;
@@ -59,18 +60,10 @@ pub enum Proof {
     NullString,
     /// By Authentication String, with what its user entered.
     AuthenticationString(SecretString),
-    /// By whatever this makes, such as the signatures of an existing certificate.
+    /// By the certificates the phone holds when it is asked.
+    ExistingCertificate,
+    /// By whatever this makes.
     Made(Arc<Prover>),
-}
-
-impl Proof {
-    pub(super) fn evidence(&self, session: SessionId) -> Evidence {
-        match self {
-            Self::NullString => Evidence::Null,
-            Self::AuthenticationString(digits) => Evidence::String(digits.clone()),
-            Self::Made(prover) => prover(session),
-        }
-    }
 }
 
 impl fmt::Debug for Proof {
@@ -78,6 +71,7 @@ impl fmt::Debug for Proof {
         f.write_str(match self {
             Self::NullString => "NullString",
             Self::AuthenticationString(_) => "AuthenticationString([hidden])",
+            Self::ExistingCertificate => "ExistingCertificate",
             Self::Made(_) => "Made([hidden])",
         })
     }
@@ -106,6 +100,7 @@ impl Default for Patience {
 #[derive(Debug)]
 pub struct SimulatedPhone {
     pub(super) server: ServerAddress,
+    pub(super) own_address: Option<IpAddr>,
     pub(super) config: PhoneConfig,
     pub(super) tls: Arc<ClientConfig>,
     pub(super) proof: Proof,
@@ -124,7 +119,7 @@ pub struct SimulatedPhone {
 #[derive(Debug, Default)]
 pub(super) struct Holdings {
     pub lsc: Option<(Vec<u8>, PhoneKey)>,
-    pub mic: Option<Vec<u8>>,
+    pub mic: Option<MicAndKey>,
     pub dir: Option<StateDir>,
 }
 
@@ -134,6 +129,7 @@ impl SimulatedPhone {
     pub fn new(server: impl Into<ServerAddress>, device_name: impl Into<ClaimedName>, tls: Arc<ClientConfig>) -> Self {
         Self {
             server: server.into(),
+            own_address: None,
             config: PhoneConfig::new(device_name, Version::THREE),
             tls,
             proof: Proof::NullString,
@@ -153,6 +149,13 @@ impl SimulatedPhone {
     #[must_use]
     pub fn version(mut self, version: Version) -> Self {
         self.config = PhoneConfig::new(self.config.device_name, version);
+        self
+    }
+
+    /// Connects from this address, one of the machine's: on Linux any of 127.0.0.0/8 is.
+    #[must_use]
+    pub fn own_address(mut self, address: IpAddr) -> Self {
+        self.own_address = Some(address);
         self
     }
 
@@ -186,6 +189,20 @@ impl SimulatedPhone {
         self
     }
 
+    /// Holds this LSC (DER), whoever made it.
+    #[must_use]
+    pub fn holding_lsc(mut self, der: Vec<u8>, key: PhoneKey) -> Self {
+        self.holdings.lsc = Some((der, key));
+        self
+    }
+
+    /// Holds this MIC (DER).
+    #[must_use]
+    pub fn holding_mic(mut self, der: Vec<u8>, key: PhoneKey) -> Self {
+        self.holdings.mic = Some((der, Some(key)));
+        self
+    }
+
     /// Waits this long.
     #[must_use]
     pub fn patience(mut self, patience: Patience) -> Self {
@@ -206,7 +223,7 @@ impl SimulatedPhone {
     /// When what is there cannot be read.
     pub fn state(mut self, dir: StateDir) -> Result<Self, StateError> {
         self.events = dir.event_log()?;
-        self.holdings = Holdings { lsc: dir.lsc()?, mic: dir.mic()?, dir: Some(dir) };
+        self.holdings = Holdings { lsc: dir.lsc()?, mic: dir.mic_and_key()?, dir: Some(dir) };
         Ok(self)
     }
 
@@ -270,6 +287,20 @@ impl SimulatedPhone {
         }
     }
 
+    /// The proof for a session.
+    pub(super) fn evidence(&self, session: SessionId) -> Evidence {
+        match &self.proof {
+            Proof::NullString => Evidence::Null,
+            Proof::AuthenticationString(digits) => Evidence::String(digits.clone()),
+            Proof::Made(prover) => prover(session),
+            Proof::ExistingCertificate => {
+                let lsc = self.holdings.lsc.as_ref().map(|(der, key)| (&der[..], key));
+                let mic = self.holdings.mic.as_ref().and_then(|(der, key)| Some((&der[..], key.as_ref()?)));
+                existing::evidence(self.config.device_name.as_sent(), session, lsc, mic)
+            }
+        }
+    }
+
     pub(super) fn log(&self, event: Event) {
         self.events.write(Event {
             device: self.config.device_name.as_sent().to_owned(),
@@ -302,7 +333,7 @@ impl Holdings {
     pub fn show(&self, which: CertType) -> Option<Vec<u8>> {
         match which {
             CertType::LSC => self.lsc.as_ref().map(|(der, _)| der.clone()),
-            CertType::MIC => self.mic.clone(),
+            CertType::MIC => self.mic.as_ref().map(|(der, _)| der.clone()),
             _ => None,
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! lsc.pem       the LSC, then its private key: in one file, so that one rename replaces both
-//! mic.pem       the MIC, if somebody put one there; never written here
+//! mic.pem       the MIC and its private key, if somebody put them there; never written here
 //! ctl.der       the server's certificate, as last given
 //! flash.json    how the phone proves itself, while an operation is not complete
 //! events.log    what happened, one JSON object a line (see `events`)
@@ -23,7 +23,10 @@ use serde::{Deserialize, Serialize};
 use crate::pki::certificate::{from_pem, to_pem};
 
 use super::events::EventLog;
-use super::key::PhoneKey;
+use super::key::{PhoneKey, PhoneKeyError};
+
+/// A MIC in DER, and its key if that is known.
+pub(super) type MicAndKey = (Vec<u8>, Option<PhoneKey>);
 
 /// The directory of one phone.
 #[derive(Clone, Debug)]
@@ -49,6 +52,8 @@ pub enum StoredMode {
     AuthenticationString,
     /// By Null String.
     NullString,
+    /// By the certificates the phone holds.
+    ExistingCertificate,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -93,11 +98,21 @@ impl StateDir {
     /// # Errors
     /// When the file cannot be read, or holds something else.
     pub fn mic(&self) -> Result<Option<Vec<u8>>, StateError> {
+        Ok(self.mic_and_key()?.map(|(der, _)| der))
+    }
+
+    /// The MIC in DER, if there is one, and its key, if that is there, too.
+    pub(super) fn mic_and_key(&self) -> Result<Option<MicAndKey>, StateError> {
         let Some(text) = self.text("mic.pem")? else {
             return Ok(None);
         };
-        let der = from_pem(&text);
-        Ok(Some(der.map_err(|error| self.error("read", "mic.pem", &error))?))
+        let broken = |error: &dyn std::fmt::Display| self.error("read", "mic.pem", error);
+        let der = from_pem(&text).map_err(|error| broken(&error))?;
+        match PhoneKey::from_pem(&SecretString::from(text.as_str())) {
+            Ok(key) => Ok(Some((der, Some(key)))),
+            Err(PhoneKeyError::NoKey) => Ok(Some((der, None))),
+            Err(error) => Err(broken(&error)),
+        }
     }
 
     /// Replaces the LSC and its key, both or neither, and returns when they are on disk.

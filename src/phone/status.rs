@@ -33,6 +33,7 @@ pub(super) fn print(state: &StateDir, output: &mut impl Write) -> Result<(), Box
         let mode = match mode {
             StoredMode::AuthenticationString => "By Authentication String",
             StoredMode::NullString => "By Null String",
+            StoredMode::ExistingCertificate => "By Existing Certificate",
         };
         writeln!(output, "An operation is not complete: {mode}")?;
     }

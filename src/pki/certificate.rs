@@ -164,7 +164,7 @@ fn common_name(subject: &Name) -> Option<String> {
 }
 
 /// What may be shown of a text that somebody else wrote.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     let mut rest = text.chars();
     let mut out: String =
         rest.by_ref().take(MAX_NAME).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
@@ -197,7 +197,7 @@ fn serial(octets: &[u8]) -> String {
     format!("{}{digits}", if negative { "-" } else { "" })
 }
 
-fn timestamp(time: Time) -> Timestamp {
+pub(super) fn timestamp(time: Time) -> Timestamp {
     i64::try_from(time.to_unix_duration().as_secs())
         .ok()
         .and_then(|seconds| Timestamp::from_second(seconds).ok())

@@ -7,7 +7,7 @@ use std::fmt;
 
 use aws_lc_rs::signature::{self, EcdsaVerificationAlgorithm, ParsedPublicKey};
 use der::{
-    Decode, Reader, SliceReader,
+    Decode, Encode, Reader, SliceReader,
     asn1::{AnyRef, ObjectIdentifier, UintRef},
 };
 use x509_cert::spki::SubjectPublicKeyInfoRef;
@@ -15,7 +15,7 @@ use x509_cert::spki::SubjectPublicKeyInfoRef;
 use super::{Curve, KeyKind, RsaBits};
 
 /// `rsaEncryption`, RFC 8017 appendix C.
-const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+pub(super) const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 /// `id-ecPublicKey`, RFC 5480 section 2.1.1.
 const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 
@@ -56,6 +56,15 @@ impl PublicKey {
         Ok(Self { kind, spki: spki.into() })
     }
 
+    /// The key of a certificate in DER.
+    ///
+    /// # Errors
+    /// [`KeyRejected`] as for [`Self::from_spki`], and for what is no certificate.
+    pub fn from_certificate(der: &[u8]) -> Result<Self, KeyRejected> {
+        let certificate = x509_cert::Certificate::from_der(der)?;
+        Self::from_spki(&certificate.tbs_certificate().subject_public_key_info().to_der()?)
+    }
+
     /// What kind of key it is.
     #[must_use]
     pub const fn kind(&self) -> KeyKind {
@@ -72,6 +81,27 @@ impl PublicKey {
     #[must_use]
     pub fn sha256(&self) -> [u8; 32] {
         super::sha256(&self.spki)
+    }
+
+    /// Modulus and exponent of an RSA key, big endian without leading zeros.
+    pub(super) fn rsa_numbers(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        self.kind.is_rsa().then_some(())?;
+        let bits = self.bits()?;
+        let mut reader = SliceReader::new(bits).ok()?;
+        let read = |inner: &mut SliceReader<'_>| {
+            let (modulus, exponent) = (UintRef::decode(inner)?, UintRef::decode(inner)?);
+            Ok::<_, der::Error>((modulus.as_bytes().to_vec(), exponent.as_bytes().to_vec()))
+        };
+        reader.sequence(read).ok()
+    }
+
+    /// The uncompressed point of an EC key.
+    pub(super) fn point(&self) -> Option<&[u8]> {
+        (!self.kind.is_rsa()).then(|| self.bits()).flatten()
+    }
+
+    fn bits(&self) -> Option<&[u8]> {
+        SubjectPublicKeyInfoRef::from_der(&self.spki).ok()?.subject_public_key.as_bytes()
     }
 
     /// Whether this is the kind of key that was asked for.
@@ -161,6 +191,20 @@ pub enum KeyRejected {
         "cannot accept the RSA public key: its exponent must be odd, above 1 and of at most {MAX_EXPONENT_BITS} bits"
     )]
     Exponent,
+    /// Made by the library of CVE-2017-15361.
+    #[error(
+        "cannot accept the RSA public key: it bears the mark of a faulty generator (ROCA, CVE-2017-15361), whose keys can be factored; the phone's firmware must be replaced"
+    )]
+    Roca,
+    /// A product of more than two primes, or of a tiny one.
+    #[error("cannot accept the RSA public key: its modulus is divisible by {factor}")]
+    SmallFactor {
+        /// The factor.
+        factor: u32,
+    },
+    /// Its primes lie next to each other.
+    #[error("cannot accept the RSA public key: its two primes are so close that Fermat's method finds them")]
+    ClosePrimes,
     /// A sound key, but not what was asked for.
     #[error("cannot accept the public key: {asked} was asked for, {came} came")]
     NotAsked {
@@ -233,7 +277,7 @@ const fn point_octets(curve: Curve) -> usize {
 }
 
 /// An algorithm of this curve; only its curve matters, to have a point checked.
-fn verification(curve: Curve) -> &'static EcdsaVerificationAlgorithm {
+pub(super) fn verification(curve: Curve) -> &'static EcdsaVerificationAlgorithm {
     match curve {
         Curve::P256 => &signature::ECDSA_P256_SHA256_ASN1,
         Curve::P384 => &signature::ECDSA_P384_SHA384_ASN1,

@@ -11,7 +11,10 @@ pub mod issue;
 pub mod key;
 pub mod kind;
 pub mod mac;
+pub mod possession;
 mod signer;
+pub mod trust;
+mod weak;
 
 pub use certificate::{CertificateError, CertificateFacts};
 pub use control::ControllerCa;
@@ -20,7 +23,9 @@ pub use issue::{IssuerRequest, LscRequest, LscSubject, OwnIssuer, ServiceRequest
 pub use key::{KeyRejected, PublicKey};
 pub use kind::{Curve, KeyKind, OwnKey, OwnKeyTooWeak, RsaBits, UnknownKeyKind};
 pub use mac::{MacKey, MacKeyError};
+pub use possession::{NotProven, Signatures};
 pub use signer::{IssuedCertificate, OwnPair};
+pub use trust::{Anchors, BundleError, PastEnd, Untrusted};
 
 /// SHA-256 of `data`.
 pub(crate) fn sha256(data: &[u8]) -> [u8; 32] {

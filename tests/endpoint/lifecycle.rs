@@ -9,7 +9,7 @@ use capf::endpoint::reload::{Fingerprint, follow};
 use capf::endpoint::{Endpoint, EndpointError, EndpointOptions, Service, run};
 use capf::wire::{Command, Evidence, Reason, Version};
 use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::logs::Logs;
 use super::phone::{Line, element, frame, key_response};
@@ -82,6 +82,41 @@ async fn connections_beyond_the_limit_are_closed_unanswered_with_one_line() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("a place that is free again is not given to anyone");
+}
+
+/// A connection from another block of this machine's own addresses.
+async fn stranger(endpoint: &Running, own: [u8; 4]) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((own, 0).into()).unwrap();
+    socket.connect(endpoint.address).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_crowd_of_strangers_makes_room_for_phones_of_other_blocks() {
+    let logs = Logs::begin();
+    let mut limits = LIMITS;
+    (limits.connections, limits.handshake) = (4, Duration::from_secs(60));
+    let endpoint = Running::with(limits, Duration::ZERO);
+    let mut waiting = Line::connect(endpoint.address).await.unwrap();
+    let id = waiting.present("SEP001").await;
+    assert_eq!(waiting.frame().await.command(), Command::KEY_GENERATE_REQ);
+    let mut crowd = Vec::new();
+    for own in 1..=3 {
+        crowd.push(stranger(&endpoint, [127, 9, 9, own]).await);
+    }
+
+    // All places are taken. One more of the crowd gets none, a phone gets the place of the one that came first.
+    assert_eq!(stranger(&endpoint, [127, 9, 9, 4]).await.read(&mut [0; 1]).await.unwrap(), 0);
+    let mut phone = Line::connect(endpoint.address).await.unwrap();
+    assert_eq!(phone.frame().await.command(), Command::AUTH_REQ);
+    assert_eq!(crowd[0].read(&mut [0; 1]).await.unwrap(), 0);
+    for left in &crowd[1..] {
+        assert_eq!(left.try_read(&mut [0; 1]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    }
+    // Whoever has presented itself is no stranger, however long it waits.
+    waiting.send(&key_response(id)).await;
+    assert_eq!(waiting.frame().await.command(), Command::STORE_CERT_REQ);
+    assert!(!logs.text().contains("report this fault"), "{}", logs.text());
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 
 mod lifecycle;
 mod logs;
+mod open_files;
 mod phone;
 mod refusals;
 mod remote;

@@ -139,6 +139,8 @@ fn request() -> OpenRequest {
         session_id: 7,
         digits: Some(Digits("4711".into())),
         certificate: false,
+        proof: None,
+        source: None,
     }
 }
 

@@ -5,4 +5,6 @@ mod control;
 mod keys;
 mod lsc;
 mod own;
+mod possession;
 mod support;
+mod trust;

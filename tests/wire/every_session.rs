@@ -21,19 +21,40 @@ struct Seen {
 #[test]
 fn no_session_of_up_to_seven_events_gets_what_it_was_not_given() {
     let mut nodes = 0;
-    explore(&mut Vec::new(), &alphabet(), &mut nodes);
+    explore(&mut Vec::new(), &alphabet(&[]), 7, &mut nodes);
     assert!(nodes > 10_000, "{nodes} sessions seen");
 }
 
+#[test]
+fn nor_does_one_of_up_to_five_events_whose_phone_presents_a_string_or_a_certificate() {
+    let certificate = [element(4, &[1, 0, 4, 0, 1, 0x30, 0]), element(6, &[0x30; 64])].concat();
+    for (evidence, is_so) in [
+        (element(11, b"4711\0"), (|e| matches!(e, Evidence::String(_))) as fn(&Evidence) -> bool),
+        (certificate, |e| matches!(e, Evidence::Certificate(_))),
+    ] {
+        let presented = ServerSession::start(SessionId(1)).0.on_frame(auth_res_with(3, &evidence)).1;
+        let [Action::Ask(Question::Open(opening))] = &presented[..] else { panic!("{presented:?}") };
+        assert!(is_so(&opening.evidence), "{opening:?}");
+        let mut nodes = 0;
+        explore(&mut Vec::new(), &alphabet(&evidence), 5, &mut nodes);
+        assert!(nodes > 10_000, "{nodes} sessions seen");
+    }
+}
+
+/// AUTH_RES with this evidence beside the name.
+fn auth_res_with(version: u8, evidence: &[u8]) -> Frame {
+    frame(Command::AUTH_RES, &[auth_res(version).body(), evidence].concat())
+}
+
 /// Follows every event from the end of `path`. Sessions cannot be copied, so each is played from its start.
-fn explore(path: &mut Vec<Event>, alphabet: &[Event], nodes: &mut usize) {
+fn explore(path: &mut Vec<Event>, alphabet: &[Event], longest: usize, nodes: &mut usize) {
     *nodes += 1;
-    if !check(path) || path.len() == 7 {
+    if !check(path) || path.len() == longest {
         return;
     }
     for event in alphabet {
         path.push(event.clone());
-        explore(path, alphabet, nodes);
+        explore(path, alphabet, longest, nodes);
         path.pop();
     }
 }
@@ -105,13 +126,13 @@ fn allowed(seen: &mut Seen, action: &Action) -> bool {
 }
 
 /// A frame of each command, good ones with each answer a phone may give, then all answers of the authority and the deadline.
-fn alphabet() -> Vec<Event> {
+fn alphabet(evidence: &[u8]) -> Vec<Event> {
     let number = |command, reason: u8| frame(command, &element(1, &[reason]));
     let certificate = element(4, &[1, 0, 4, 0, 1, 0x30, 0]);
     let mut frames: Vec<Frame> = (0..=24).map(|code| number(Command(code), 1)).collect();
     frames.extend([
-        auth_res(2),
-        auth_res(3),
+        auth_res_with(2, evidence),
+        auth_res_with(3, evidence),
         key_response(),
         number(Command::KEY_GENERATE_RES, 7),
         number(Command::STORE_CERT_RES, 7),

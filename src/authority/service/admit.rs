@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::super::questions::{OpenAnswer, OpenRequest, Unavailable};
-use super::{Changed, Next, Service};
+use super::{Changed, Grounds, Next, Service};
 use crate::api::{
     CertificateAuthorityProxy, CertificateOperation, CertificateOperationKind, Phase, PhoneCertificate, Reason,
 };
@@ -21,9 +21,9 @@ impl Service {
         proxy: &CertificateAuthorityProxy,
         operation: &CertificateOperation,
         request: &OpenRequest,
-        spent_string: Option<String>,
+        grounds: Grounds,
     ) -> Result<OpenAnswer, Unavailable> {
-        let ticket = ticket(proxy, operation, request, spent_string);
+        let ticket = ticket(proxy, operation, request, grounds);
         let sealed = ticket.seal(&self.credentials.tickets);
         Ok(match operation.spec.certificate_operation {
             CertificateOperationKind::InstallUpgrade => install(proxy, operation, request, sealed),
@@ -40,8 +40,11 @@ impl Service {
     /// A question that is asked again writes again, and records no more than that the session is still young.
     async fn begin_deletion(&self, ticket: &Ticket, sealed: String) -> Result<OpenAnswer, Unavailable> {
         let key = ObjectKey::new(&ticket.namespace, &ticket.operation);
-        let begun =
-            Event::Begun { authenticated_by: ticket.evidence.clone(), spent_string: ticket.spent_string.clone() };
+        let begun = Event::Begun {
+            authenticated_by: ticket.evidence.clone(),
+            evidence: ticket.certificates.clone(),
+            spent_string: ticket.spent_string.clone(),
+        };
         let changed = self.change(&key, &ticket.operation_uid, |_| Next::make(begun.clone())).await?;
         Ok(match changed {
             Changed::Recorded(operation) if operation.phase() == Phase::InProgress => {
@@ -79,7 +82,7 @@ fn ticket(
     proxy: &CertificateAuthorityProxy,
     operation: &CertificateOperation,
     request: &OpenRequest,
-    spent_string: Option<String>,
+    grounds: Grounds,
 ) -> Ticket {
     let lasts = SignedDuration::from_secs(i64::from(key_seconds(proxy))) + TICKET_TAIL;
     let ObjectKey { namespace, name } = ObjectKey::of(proxy);
@@ -90,9 +93,10 @@ fn ticket(
         operation: operation.metadata.name.clone().unwrap_or_default(),
         operation_uid: operation.metadata.uid.clone().unwrap_or_default(),
         certificate_operation: operation.spec.certificate_operation,
-        evidence: format!("{:?}", operation.spec.authentication_mode),
+        evidence: grounds.authenticated_by,
+        certificates: grounds.certificates,
         session_id: request.session_id,
-        spent_string,
+        spent_string: grounds.spent_string,
         sha256_fingerprint: None,
         expires: crate::clock::now().checked_add(lasts).unwrap_or(Timestamp::MAX),
     }

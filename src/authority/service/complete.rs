@@ -142,6 +142,7 @@ fn event_of(record: &Record<'_>, ticket: &Ticket, outcome: &CompleteOutcome) -> 
             mic,
             last: next_to_fetch(record.proxy, asked).is_none(),
             authenticated_by: ticket.evidence.clone(),
+            evidence: ticket.certificates.clone(),
             spent_string: ticket.spent_string.clone(),
         }
     };

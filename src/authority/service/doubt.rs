@@ -1,0 +1,46 @@
+//! Looks twice before a phone is told that nothing is wanted of it.
+//!
+//! A replica that stood still for a moment, or whose watch lags, answers from what it knew before. Any yes is put right by the
+//! write that follows, which the API server refuses when it was made from something old. A no is followed by nothing: the phone
+//! takes it for the last word and does not come again. So what would be a no is asked of the API server, as far as a budget
+//! goes: unknown callers must not become its load.
+
+use super::Service;
+use crate::api::{CertificateAuthorityProxy, CertificateOperation, Phone};
+use crate::authority::questions::{OpenRequest, Unavailable};
+use crate::controller::world::ObjectKey;
+use crate::domain::budget::Rate;
+
+/// Phones looked for in a second by a replica; the answers to others are what it knows.
+pub(super) const SECOND_LOOKS: u16 = 20;
+
+impl Service {
+    /// Learns the phone and the operation it is armed with from the API server.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when that cannot be asked, which is no reason to say no.
+    pub(super) async fn learn_anew(
+        &self,
+        proxy: &CertificateAuthorityProxy,
+        request: &OpenRequest,
+    ) -> Result<(), Unavailable> {
+        let granted = {
+            let mut budget = self.second_looks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            budget.reserve(Rate::a_second(SECOND_LOOKS), crate::clock::now())
+        };
+        if !granted {
+            return Ok(());
+        }
+        let unavailable = |error: crate::controller::store::CallError| Unavailable(error.to_string());
+        let namespace = proxy.metadata.namespace.clone().unwrap_or_default();
+        let key = ObjectKey::new(&namespace, request.device_name.to_ascii_lowercase());
+        let Some(phone) = self.store.get::<Phone>(&key).await.map_err(unavailable)? else { return Ok(()) };
+        self.world.learn(&phone);
+        let Some(armed) = phone.status.and_then(|status| status.operation) else { return Ok(()) };
+        let key = ObjectKey::new(namespace, armed.name);
+        if let Some(operation) = self.store.get::<CertificateOperation>(&key).await.map_err(unavailable)? {
+            self.world.learn(&operation);
+        }
+        Ok(())
+    }
+}
