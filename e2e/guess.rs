@@ -75,8 +75,9 @@ async fn play(args: &Args, part: Part) {
              wrongStringsPerHour: 100000}"
         }
     };
-    let mut product =
-        Product::start_with("guess", Options { log_level: "debug", proxy, replicas: 2, ..Options::default() }).await;
+    // A short Lease, for the leader is among the killed.
+    let options = Options { proxy, replicas: 2, lease_seconds: Some(3), ..Options::default() };
+    let mut product = Product::start_with("guess", options).await;
     let fleet = Fleet::create(&product, args.devices, args.beside).await;
     let writes = Writes::watch(&product).await;
     let began = Instant::now();

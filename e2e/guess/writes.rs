@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 
 use crate::product::Product;
 
-/// Longer than a Lease lasts.
-const QUIET: Duration = Duration::from_secs(25);
+/// Longer than the controllers' Lease lasts.
+const QUIET: Duration = Duration::from_secs(12);
 
 type Seen = Arc<Mutex<HashMap<String, usize>>>;
 
