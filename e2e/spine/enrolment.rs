@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use capf::api::{CertificateAuthorityProxy, LscState, Phase, QUESTIONS_MANAGER, Reason};
 use capf::authority::credentials::Credentials;
-use capf::authority::questions::{OpenAnswer, OpenRequest};
+use capf::authority::questions::{IssueAnswer, IssueRequest, OpenAnswer, OpenRequest};
 use capf::authority::service::Service;
 use capf::controller::noticed::Noticer;
 use capf::controller::store::Store;
 use capf::controller::world::{ObjectKey, World};
-use capf::phone::{AttemptOutcome, Fault, Proof};
+use capf::phone::{AttemptOutcome, Fault, PhoneKey, Proof};
 use capf::pki::CertificateFacts;
 use serde_json::json;
 
@@ -245,20 +245,29 @@ async fn a_replica_that_has_not_heard_of_a_phone_asks_before_it_says_no() {
     let product = Product::start("unheard").await;
     product.apply(&phone("SEP00000000000E", BY_NULL));
     product.operation_status("sep00000000000e", "Install/Upgrade pending").await;
-    // It knows the proxy and no more, as one that stood still while the phone was applied.
-    let world = Arc::new(World::default());
-    world.learn(&product.api::<CertificateAuthorityProxy>().get("main").await.unwrap());
+    let (main, proxy) = (ObjectKey::new(product.ns(), "main"), product.api().get("main").await.unwrap());
     let store = Store::new(product.plane.client(Some("capf-controller")), QUESTIONS_MANAGER, Duration::from_secs(5));
-    let credentials = Credentials::obtain(&store, &ObjectKey::new(product.ns(), "capf-controller")).await.unwrap();
-    let noticer = Arc::new(Noticer::new(Arc::clone(&world), store.clone()));
-    let service = Service::new(world, store, Arc::new(credentials), noticer);
+    let credentials = ObjectKey::new(product.ns(), "capf-controller");
+    let credentials = Arc::new(Credentials::obtain(&store, &credentials).await.unwrap());
+    // It knows the proxy and no more, as one that stood still while the phone was applied.
+    let replica = || {
+        let world = Arc::new(World::default());
+        world.learn::<CertificateAuthorityProxy>(&proxy);
+        let noticer = Arc::new(Noticer::new(Arc::clone(&world), store.clone()));
+        Service::new(world, store.clone(), Arc::clone(&credentials), noticer)
+    };
+    let service = replica();
     let open = async |device: &str| {
         let request = json!({"deviceName": device, "version": 3, "sessionId": 1});
         let request: OpenRequest = serde_json::from_value(request).unwrap();
-        service.open(&ObjectKey::new(product.ns(), "main"), request).await.unwrap()
+        service.open(&main, request).await.unwrap()
     };
     let unknown = open("SEP00000000000F").await;
     assert!(matches!(unknown, OpenAnswer::UnknownDevice), "{unknown:?}");
     let known = open("SEP00000000000E").await;
-    assert!(matches!(known, OpenAnswer::Install { .. }), "{known:?}");
+    let OpenAnswer::Install { ticket, .. } = known else { panic!("{known:?}") };
+    let key = PhoneKey::generate("RSA-2048".parse().unwrap()).unwrap();
+    let request = IssueRequest { ticket, session_id: 1, public_key: key.public().spki().into() };
+    let issued = replica().issue(&main, request).await.unwrap();
+    assert!(matches!(issued, IssueAnswer::Issued { .. }), "{issued:?}");
 }

@@ -204,7 +204,7 @@ impl Service {
         let Some(operation) = self.operation(&key, &uid).await? else { return refused(Reason::Superseded) };
         // Its operation outlives a deleted Phone until it is collected; nothing is signed for it meanwhile.
         let phone = ObjectKey::new(&key.namespace, &operation.spec.phone_ref.name);
-        if self.world.phone_view(&phone).phone.is_none_or(|p| p.metadata.deletion_timestamp.is_some()) {
+        if !self.still_exists(&phone).await? {
             return refused(Reason::Superseded);
         }
         let asked = crate::api::resolve_key(operation.spec.key_type, operation.spec.key_size);

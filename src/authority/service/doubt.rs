@@ -1,4 +1,4 @@
-//! Looks twice before a phone is told that nothing is wanted of it.
+//! Looks twice before a phone is told no for a reason that this replica may be the only one to believe.
 //!
 //! A replica that stood still for a moment, or whose watch lags, answers from what it knew before. Any yes is put right by the
 //! write that follows, which the API server refuses when it was made from something old. A no is followed by nothing: the phone
@@ -8,6 +8,7 @@
 use super::Service;
 use crate::api::{CertificateAuthorityProxy, CertificateOperation, Phone};
 use crate::authority::questions::{OpenRequest, Unavailable};
+use crate::controller::store::CallError;
 use crate::controller::world::ObjectKey;
 use crate::domain::budget::Rate;
 
@@ -31,7 +32,7 @@ impl Service {
         if !granted {
             return Ok(());
         }
-        let unavailable = |error: crate::controller::store::CallError| Unavailable(error.to_string());
+        let unavailable = |error: CallError| Unavailable(error.to_string());
         let namespace = proxy.metadata.namespace.clone().unwrap_or_default();
         let key = ObjectKey::new(&namespace, request.device_name.to_ascii_lowercase());
         let Some(phone) = self.store.get::<Phone>(&key).await.map_err(unavailable)? else { return Ok(()) };
@@ -42,5 +43,19 @@ impl Service {
             self.world.learn(&operation);
         }
         Ok(())
+    }
+
+    /// Whether there is such a Phone and nobody deletes it. One that is not known here, as in a replica that stood still, is
+    /// asked for: a no would end the phone's session for good.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when that cannot be asked.
+    pub(super) async fn still_exists(&self, key: &ObjectKey) -> Result<bool, Unavailable> {
+        if let Some(known) = self.world.phone_view(key).phone {
+            return Ok(known.metadata.deletion_timestamp.is_none());
+        }
+        let found = self.store.get::<Phone>(key).await.map_err(|error| Unavailable(error.to_string()))?;
+        found.iter().for_each(|phone| self.world.learn(phone));
+        Ok(found.is_some_and(|phone| phone.metadata.deletion_timestamp.is_none()))
     }
 }
