@@ -169,7 +169,7 @@ impl From<&PhoneSpec> for Written {
 /// Whether the phone holds an LSC, as far as CAPF knows.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, JsonSchema, PartialEq, Serialize)]
 pub enum LscState {
-    /// CAPF has not installed or seen one.
+    /// CAPF has not installed or seen one, or has told the phone to delete it and not heard what came of that.
     #[default]
     Unknown,
     /// The phone answered that it stored the one in `lsc`, or showed one (which `lsc` need not be: see the trace).

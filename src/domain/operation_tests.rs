@@ -76,6 +76,28 @@ fn a_deletion_is_successful_when_the_phone_says_so_and_its_lsc_authenticates_no_
 }
 
 #[test]
+fn a_deletion_that_is_never_answered_for_leaves_the_lsc_unknown_and_one_that_is_refused_does_not() {
+    let rejected = |reason| Event::Rejected { reason, message: "no".into(), sha256_fingerprint: None };
+    for (ending, known) in [
+        (Event::Ended { reason: Reason::Expired, message: "late".into() }, LscState::Unknown),
+        (rejected(Reason::UserAborted), LscState::Unknown),
+        (rejected(Reason::PhoneRejected), LscState::Installed),
+    ] {
+        let (mut cluster, name) = with_lsc_and_then(non_secure("Delete"));
+        cluster.happen(&name, begun());
+        cluster.happen(&name, ending);
+        cluster.settle();
+        assert_eq!(cluster.status().lsc_state, known);
+        assert!(cluster.status().lsc.is_some(), "where it is still there it is still the phone's");
+    }
+    // Never begun: nothing can have happened to it.
+    let (mut cluster, name) = with_lsc_and_then(non_secure("Delete"));
+    cluster.happen(&name, Event::Ended { reason: Reason::Expired, message: "late".into() });
+    cluster.settle();
+    assert_eq!(cluster.status().lsc_state, LscState::Installed);
+}
+
+#[test]
 fn nothing_to_delete_is_a_success_that_says_so() {
     let (mut cluster, name) = with_lsc_and_then(non_secure("Delete"));
     cluster.happen(&name, begun());

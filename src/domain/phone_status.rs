@@ -55,6 +55,11 @@ fn take_certificates(next: &mut PhoneStatus, over: &CertificateOperation) {
     let known = next.mic.take();
     next.mic = status.mic.clone().map(|shown| shown.remembered_over(known.clone())).or(known);
     if status.phase != Phase::Successful {
+        // Told to delete and never heard of again: it may have done so. What was live stays so, for it may not.
+        let begun = over.spec.certificate_operation == CertificateOperationKind::Delete && status.begun_at.is_some();
+        if begun && status.reason != Some(Reason::PhoneRejected) {
+            next.lsc_state = LscState::Unknown;
+        }
         return;
     }
     let holds = match over.spec.certificate_operation {
