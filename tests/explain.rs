@@ -167,6 +167,12 @@ const FAULTS: &[Fault] = &[
     ("power lost before the answer", |w| { w.operations[0]["status"] = json!({"phase": "InProgress", "certificate": {
         "serialNumber": "01", "sha256Fingerprint": "aa", "publicKeySha256": "bb", "issuer": "CN=CAPF", "notBefore": NOW, "notAfter": NOW,
         "pem": "PEM", "issuedAt": "2027-01-01T11:59:00Z"}}); }, Hop::Store, "issued at 2027-01-01T11:59:00Z", "comes again by itself"),
+    ("a deletion that is under way", |w| { w.operations[0]["spec"]["certificateOperation"] = json!("Delete"); w.operations[0]["status"] = json!({"phase": "InProgress"}); },
+        Hop::Store, "told what to do (Delete)", "comes again by itself"),
+    ("a phone that refuses", |w| w.over("Failed", Some("PhoneRejected")), Hop::Store, "phone", "the phone's own log"),
+    ("an MIC past its end", |w| w.over("Failed", Some("MICExpired")), Hop::Authentication, "past its end date", "another authenticationMode"),
+    ("a phone that shows its certificates in vain", |w| { w.operations[0]["spec"]["authenticationMode"] = json!("ByExistingCertificatePrecedenceToLSC"); },
+        Hop::NeverCalled, "has not called yet", "reset the phone"),
     ("expired", |w| w.over("Failed", Some("Expired")), Hop::NeverCalled, "completes-by", "later operationCompletesBy"),
     ("done", |w| w.over("Successful", None), Hop::Done, "Install/Upgrade is done", "nothing"),
     ("an LSC that has ended", |w| { w.over("Successful", None); w.phone()["status"]["lsc"] = json!({
@@ -197,6 +203,8 @@ fn where_state_cannot_tell_it_says_so_and_where_to_look() {
         "nobody entered the string",
         "a phone by null string that is off",
         "power lost before the answer",
+        "a deletion that is under way",
+        "a phone that shows its certificates in vain",
     ] {
         let (_, plant, ..) = FAULTS.iter().find(|(name, ..)| *name == unsure).unwrap();
         let mut world = sound();

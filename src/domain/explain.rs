@@ -227,6 +227,8 @@ fn failed(reason: Option<Reason>) -> Explanation {
             Hop::Store,
             "see the phone's own log; a full flash or a wrong clock in the phone is likely; then set a new revision",
         ),
+        Reason::PhoneRejected => (Hop::Store, "see the phone's own log; then set a new revision"),
+        Reason::NothingToDelete => (Hop::Done, "nothing: the phone holds no LSC"),
         Reason::Expired => (
             Hop::NeverCalled,
             "see that the phone is on, knows the CAPF address and port, and trusts the service certificate (CTL); then set a new \
@@ -266,6 +268,17 @@ fn waiting(facts: &Facts<'_>, phone: &Phone, proxy: &CertificateAuthorityProxy, 
                 Hop::Store,
                 format!("a certificate was issued at {since}, and the phone has not said that it stored it"),
                 fix,
+            )
+        };
+    }
+    if status.phase == Phase::InProgress {
+        let what = operation.spec.certificate_operation.words();
+        return Explanation {
+            unsure: Some("whether it heard, the endpoint's log tells (device=NAME)".into()),
+            ..explained(
+                Hop::Store,
+                format!("the phone was let in and told what to do ({what}), and has not said that it is done"),
+                "wait: the phone comes again by itself",
             )
         };
     }
@@ -322,7 +335,7 @@ fn waiting(facts: &Facts<'_>, phone: &Phone, proxy: &CertificateAuthorityProxy, 
             "permit it, or set authenticationMode: ByAuthenticationString on the Phone",
         );
     }
-    no_trace(facts, proxy, by_string)
+    no_trace(facts, proxy, operation.spec.authentication_mode)
 }
 
 fn unready(proxy: &CertificateAuthorityProxy) -> Option<String> {
@@ -335,7 +348,8 @@ fn unready(proxy: &CertificateAuthorityProxy) -> Option<String> {
 }
 
 /// Nothing was written since the operation was armed.
-fn no_trace(facts: &Facts<'_>, proxy: &CertificateAuthorityProxy, by_string: bool) -> Explanation {
+fn no_trace(facts: &Facts<'_>, proxy: &CertificateAuthorityProxy, mode: AuthenticationMode) -> Explanation {
+    let by_string = mode == AuthenticationMode::ByAuthenticationString;
     let own = proxy.metadata.name.as_deref().unwrap_or_default();
     if let Some((other, last)) = called_at(facts).find(|(name, _)| *name != own) {
         return explained(
@@ -357,9 +371,20 @@ fn no_trace(facts: &Facts<'_>, proxy: &CertificateAuthorityProxy, by_string: boo
     }
     let log = "a phone that fails TLS, one that is making its key, and one whose right string was lost with its connection \
                leave no trace either: see the endpoint's log for device=NAME, or end=\"handshake_failed\" without a name";
+    let by_certificate = matches!(
+        mode,
+        AuthenticationMode::ByExistingCertificatePrecedenceToLSC
+            | AuthenticationMode::ByExistingCertificatePrecedenceToMIC
+    );
+    let log = match by_certificate {
+        true => format!(
+            "a phone whose certificates are refused leaves no trace, and its reason stands in the endpoint's log; {log}"
+        ),
+        false => log.to_owned(),
+    };
     let unsure = match status.guessing_blocks.first().filter(|_| by_string) {
         Some(block) => format!("strings from {} are not checked for the moment; {log}", block.source_block),
-        None => log.to_owned(),
+        None => log,
     };
     let said = if holds(ConditionType::CTLUpdateRequired) {
         let service = status.service_certificate.map(|c| c.common_name).unwrap_or_default();
