@@ -130,8 +130,9 @@ async fn progress_does_not_move_the_deadline_of_the_key() {
         line.send(&frame(17, id, &[])).await;
     }
     assert_eq!(line.end().await, Some(Reason::INVALID_ELEMENT));
+    // A second for the key, and the last look at whether the phone is still there.
     let took = began.elapsed();
-    assert!((900..3000).contains(&took.as_millis()), "{took:?}");
+    assert!((900..8000).contains(&took.as_millis()), "{took:?}");
     let asked = endpoint.authority.asked();
     assert_eq!(asked[1], "complete KeyGenerationTimedOut, ticket of SLOW");
     let end = logs.end_of(line.address()).await;
