@@ -20,7 +20,7 @@ pub const LOOP_CALL: Duration = Duration::from_secs(10);
 pub const QUESTION_CALL: Duration = Duration::from_millis(1500);
 /// Calls under way at once by one [`Store`]. An API server on two cores is busy with fewer.
 const CALLS_AT_ONCE: usize = 48;
-/// Longest life of one watch request, in seconds. A watch that died unnoticed is found out [`WATCH_GRACE`] later, and what
+/// Longest life of one watch request, in seconds. A watch that died unnoticed is found out `WATCH_GRACE` later, and what
 /// was written meanwhile is acted on then.
 pub const WATCH_SECONDS: u32 = 20;
 /// How long the API server may be late in ending a watch.

@@ -4,9 +4,9 @@
 //! names does: its strings are answered without a check, so they cost that device no try and the API server no write. What is
 //! spent:
 //!
-//! - Each wrong string counts against its block; each right one, and every [`FORGIVEN_EVERY`], takes one off again.
+//! - Each wrong string counts against its block; each right one, and every `FORGIVEN_EVERY`, takes one off again.
 //! - At `wrongStringsPerBlock` the block is penalised for `blockPenaltySeconds`. A failure after that penalises it for twice as
-//!   long, up to [`LONGEST_PENALTY`]; so does going on at a rate that no person has, without any further check.
+//!   long, up to `LONGEST_PENALTY`; so does going on at a rate that no person has, without any further check.
 //! - Wrong strings of the whole proxy have a budget a second and one an hour. When either is spent, blocks that have failed are
 //!   answered without a check. A block that has not failed is checked always.
 //!
