@@ -58,6 +58,11 @@ impl Site {
         self.admin("the phone is read", async || self.product.api().get(&device.to_lowercase()).await).await
     }
 
+    /// An operation as the API server has it.
+    pub async fn operation(&self, name: &str) -> CertificateOperation {
+        self.admin("the operation is read", async || self.product.api().get(name).await).await
+    }
+
     /// Waits until the phone has an armed operation for which `wanted` holds, and returns it.
     pub async fn armed(
         &self,
@@ -88,7 +93,7 @@ impl Site {
     pub fn simulated(&self, device: &str, proof: Proof) -> SimulatedPhone {
         lock(&self.phones).insert(device.to_owned());
         let address: std::net::SocketAddr = self.product.address.parse().unwrap();
-        let state = StateDir::open(&self.folder(device)).unwrap();
+        let state = self.state(device);
         SimulatedPhone::new(address, ClaimedName::parse(device).unwrap(), Arc::clone(&self.tls))
             .proof(proof)
             .retries(RETRIES.0, RETRIES.1)
@@ -118,6 +123,11 @@ impl Site {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// The phone's directory.
+    pub fn state(&self, device: &str) -> StateDir {
+        StateDir::open(&self.folder(device)).unwrap()
     }
 
     fn folder(&self, device: &str) -> PathBuf {

@@ -14,6 +14,8 @@ use crate::faults::site::Site;
 use crate::harness::eventually;
 use crate::product::digits;
 
+use super::others;
+
 /// Beyond `SESSION_TAIL` of the product: a phone that was given a certificate will not answer any more.
 const PAST_THE_TAIL: i64 = 300;
 /// When an expiring run expires, from the moment it is applied: late enough to be armed before.
@@ -36,6 +38,16 @@ pub enum Scenario {
     SupersedePending,
     /// A new revision after a certificate was issued and never answered for; then the phone enrols.
     SupersedeInProgress,
+    /// A phone with an LSC is told to delete it, By Null String.
+    Delete,
+    /// A phone shows its LSC and its MIC, By Null String.
+    Troubleshoot,
+    /// A phone with a live LSC enrols anew by it.
+    InstallByLsc,
+    /// A phone without an LSC enrols by its MIC.
+    InstallByMic,
+    /// An installation is asked for while a deletion waits; then the phone enrols.
+    SupersedeDelete,
 }
 
 impl Scenario {
@@ -44,6 +56,26 @@ impl Scenario {
         match self {
             Self::Activation => format!("extra-{number}-"),
             _ => format!("SEP{number:012X}"),
+        }
+    }
+
+    /// Makes the installation fit for the story.
+    pub async fn equip(self, site: &Site) {
+        if self == Self::InstallByMic {
+            others::equip_with_mic_roots(site).await;
+        }
+    }
+
+    /// What was before the story begins: nothing goes wrong meanwhile, and none of it is counted.
+    pub async fn prepare(self, site: &Site, subject: &str) {
+        match self {
+            Self::Delete | Self::InstallByLsc | Self::SupersedeDelete => others::installed(site, subject).await,
+            Self::Troubleshoot => {
+                others::give_mic(site, subject);
+                others::installed(site, subject).await;
+            }
+            Self::InstallByMic => others::give_mic(site, subject),
+            _ => {}
         }
     }
 
@@ -80,16 +112,21 @@ impl Scenario {
                 site.move_clock(-PAST_THE_TAIL);
                 ending
             }
+            Self::Delete => others::delete(site, subject).await,
+            Self::Troubleshoot => others::troubleshoot(site, subject).await,
+            Self::InstallByLsc => others::install_by_lsc(site, subject).await,
+            Self::InstallByMic => others::install_by_mic(site, subject).await,
+            Self::SupersedeDelete => others::supersede_delete(site, subject).await,
         }
     }
 }
 
 /// The phone calls until its operation is over.
-async fn calls_until_over(site: &Site, device: &str, proof: Proof) -> CertificateOperation {
+pub async fn calls_until_over(site: &Site, device: &str, proof: Proof) -> CertificateOperation {
     site.calls_until_over(device, proof, Instant::now() + Duration::from_secs(60)).await.unwrap()
 }
 
-async fn enrolled(site: &Site, device: &str, proof: Proof) -> String {
+pub async fn enrolled(site: &Site, device: &str, proof: Proof) -> String {
     let over = calls_until_over(site, device, proof).await;
     assert_eq!(over.phase(), Phase::Successful, "{device}: {:?}", over.status);
     site.armed(device, "it is rolled up", |phone, _| says(phone) == Some("Install/Upgrade successful")).await;
