@@ -84,6 +84,11 @@ async fn every_crash_point_of_an_installation_that_supersedes_a_deletion() {
     enumerate(Scenario::SupersedeDelete).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn every_crash_point_of_an_installation_that_supersedes_a_deletion_in_progress() {
+    enumerate(Scenario::SupersedeDeleteInProgress).await;
+}
+
 /// A place where something goes wrong.
 struct Point {
     number: usize,

@@ -11,7 +11,7 @@ use crate::faults::phones::{by_null, says};
 use crate::faults::site::Site;
 use crate::support::{LSC_FIRST, MIC_FIRST, Manufacturer, patch_proxy, set_roots};
 
-use super::scenario::{calls_until_over, enrolled};
+use super::scenario::{PAST_THE_TAIL, calls_until_over, cut_off, enrolled};
 
 /// Whoever made every phone here.
 static MANUFACTURER: LazyLock<Manufacturer> = LazyLock::new(Manufacturer::new);
@@ -109,14 +109,30 @@ pub async fn install_by_mic(site: &Site, device: &str) -> String {
     by_certificate(site, device, PhoneCertificate::MIC).await
 }
 
-pub async fn supersede_delete(site: &Site, device: &str) -> String {
-    let deletion = asked_to_delete(site, device).await;
+/// An installation takes over from the deletion, and the phone enrols; how that and the deletion ended.
+async fn installed_instead(site: &Site, device: &str, deletion: &CertificateOperation) -> String {
     let install = json!({ "certificateOperation": "InstallUpgrade", "revision": 1 });
     asked(site, device, install, "Install/Upgrade pending").await;
     let ending = enrolled(site, device, Proof::NullString).await;
-    let name = deletion.metadata.name.unwrap();
-    let replaced = site.operation(&name).await.status.unwrap();
+    let replaced = site.operation(deletion.metadata.name.as_deref().unwrap()).await.status.unwrap();
     assert_eq!((replaced.phase, replaced.reason), (Phase::Failed, Some(Reason::Superseded)));
+    ending
+}
+
+pub async fn supersede_delete(site: &Site, device: &str) -> String {
+    let deletion = asked_to_delete(site, device).await;
+    let ending = installed_instead(site, device, &deletion).await;
     assert_eq!(site.disk(device).step("delete").count(), 0, "nothing was deleted");
+    ending
+}
+
+pub async fn supersede_begun_delete(site: &Site, device: &str) -> String {
+    let deletion = asked_to_delete(site, device).await;
+    cut_off(site, device, "deleted").await;
+    assert!(site.disk(device).lsc.is_none(), "it is deleted, and nobody was told");
+    site.move_clock(PAST_THE_TAIL);
+    let ending = installed_instead(site, device, &deletion).await;
+    // The endpoint's clock stands where it stood: too far ahead, and it would not believe a certificate.
+    site.move_clock(-PAST_THE_TAIL);
     ending
 }

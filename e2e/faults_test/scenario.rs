@@ -17,7 +17,7 @@ use crate::product::digits;
 use super::others;
 
 /// Beyond `SESSION_TAIL` of the product: a phone that was given a certificate will not answer any more.
-const PAST_THE_TAIL: i64 = 300;
+pub const PAST_THE_TAIL: i64 = 300;
 /// When an expiring run expires, from the moment it is applied: late enough to be armed before.
 const EXPIRES: SignedDuration = SignedDuration::from_secs(3);
 
@@ -48,6 +48,8 @@ pub enum Scenario {
     InstallByMic,
     /// An installation is asked for while a deletion waits; then the phone enrols.
     SupersedeDelete,
+    /// An installation is asked for after a phone has deleted and never said so; then the phone enrols.
+    SupersedeDeleteInProgress,
 }
 
 impl Scenario {
@@ -69,7 +71,9 @@ impl Scenario {
     /// What was before the story begins: nothing goes wrong meanwhile, and none of it is counted.
     pub async fn prepare(self, site: &Site, subject: &str) {
         match self {
-            Self::Delete | Self::InstallByLsc | Self::SupersedeDelete => others::installed(site, subject).await,
+            Self::Delete | Self::InstallByLsc | Self::SupersedeDelete | Self::SupersedeDeleteInProgress => {
+                others::installed(site, subject).await;
+            }
             Self::Troubleshoot => {
                 others::give_mic(site, subject);
                 others::installed(site, subject).await;
@@ -117,6 +121,7 @@ impl Scenario {
             Self::InstallByLsc => others::install_by_lsc(site, subject).await,
             Self::InstallByMic => others::install_by_mic(site, subject).await,
             Self::SupersedeDelete => others::supersede_delete(site, subject).await,
+            Self::SupersedeDeleteInProgress => others::supersede_begun_delete(site, subject).await,
         }
     }
 }
@@ -163,11 +168,16 @@ async fn refused(site: &Site, device: &str, proof: Proof) {
 
 /// The phone is given a certificate and loses its power before it has stored it.
 async fn in_progress(site: &Site, device: &str) {
-    let cut: Fault = "drop@certificate".parse().unwrap();
-    eventually(&format!("{device} is given a certificate"), Duration::from_secs(60), || async {
+    cut_off(site, device, "certificate").await;
+}
+
+/// The phone loses its power when it has come to this step, without a word about it.
+pub async fn cut_off(site: &Site, device: &str, step: &str) {
+    let cut: Fault = format!("drop@{step}").parse().unwrap();
+    eventually(&format!("{device} comes to {step}"), Duration::from_secs(60), || async {
         let mut phone = site.simulated(device, Proof::NullString).faults([cut]);
         let ended = phone.attempt().await;
-        site.disk(device).step("certificate").next().map(drop).ok_or_else(|| format!("{ended:?}"))
+        site.disk(device).step(step).next().map(drop).ok_or_else(|| format!("{ended:?}"))
     })
     .await
     .unwrap();
