@@ -9,8 +9,12 @@ mod product;
 
 #[path = "faults_test/crash_points.rs"]
 mod crash_points;
+#[path = "faults_test/deeds.rs"]
+mod deeds;
 #[path = "faults_test/invariants.rs"]
 mod invariants;
+#[path = "faults_test/others.rs"]
+mod others;
 #[path = "faults_test/proxy.rs"]
 mod proxy;
 #[path = "faults_test/scenario.rs"]
@@ -19,3 +23,6 @@ mod scenario;
 mod steps;
 #[path = "faults_test/storm.rs"]
 mod storm;
+#[allow(dead_code, reason = "the manufacturer is what is used of it")]
+#[path = "certificates/support.rs"]
+mod support;

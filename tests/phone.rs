@@ -57,7 +57,7 @@ async fn a_certificate_and_its_key_are_on_disk_when_the_server_hears_that_they_a
         other => install(other),
     })
     .await;
-    let mut phone = server.phone().state(state).unwrap();
+    let mut phone = server.phone().state(state.clone()).unwrap();
     assert_eq!(phone.lsc(), Some(&der[..]));
     let outcome = phone.attempt().await.unwrap();
     let shown = vec![CertType::LSC];
@@ -66,6 +66,8 @@ async fn a_certificate_and_its_key_are_on_disk_when_the_server_hears_that_they_a
     let asked = server.asked();
     let Question::Complete(Outcome::Fetched { certificate_der, .. }) = &asked[1].1 else { panic!("{asked:?}") };
     assert_eq!(certificate_der[..], der[..]);
+    let fetch = phone_support::events(&state).into_iter().find(|(step, _)| step == "fetch").unwrap();
+    assert_eq!(fetch.1["sha256"], facts.sha256);
 }
 
 #[tokio::test]
@@ -156,12 +158,16 @@ async fn a_deleted_certificate_is_gone_from_disk_and_a_second_deletion_finds_non
     .await;
     let mut phone = server.phone().state(state.clone()).unwrap();
     phone.attempt().await.unwrap();
+    let facts = CertificateFacts::from_der(phone.lsc().unwrap()).unwrap();
     for had_one in [true, false] {
         let outcome = phone.attempt().await.unwrap();
         assert_eq!(outcome, AttemptOutcome::Deleted { had_one });
         assert!(state.lsc().unwrap().is_none());
     }
     assert_eq!(server.outcomes(), ["Stored", "Deleted", "NothingToDelete"]);
+    let events = events(&state);
+    let held = events.iter().filter(|(step, _)| step == "delete").map(|(_, event)| event["sha256"].as_str());
+    assert_eq!(held.collect::<Vec<_>>(), [Some(facts.sha256.as_str()), None], "what it had when it was told to delete");
 }
 
 #[tokio::test]

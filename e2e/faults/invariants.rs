@@ -4,31 +4,34 @@
 //!
 //! | Invariant | Says |
 //! |---|---|
-//! | [`Invariant::RecordedFirst`] | A certificate was in its operation's status before the phone received it. |
+//! | [`Invariant::RecordedFirst`] | A certificate was in its operation's status before the phone received it; `InProgress` before it was told to delete. |
 //! | [`Invariant::RecordedOnce`] | It is there for one operation, for that phone and that key, and a key has one certificate. |
 //! | [`Invariant::SerialsUnique`] | No two certificates have one serial number, over everything ever seen. |
-//! | [`Invariant::SuccessfulIfStored`] | `Successful` stands only for a certificate that the phone had on disk before. |
-//! | [`Invariant::ToldIfRecorded`] | The phone hears END_SESSION 1 only when `Successful` is on record. |
+//! | [`Invariant::SuccessfulIfDone`] | `Successful` stands only for what the phone had done before: a certificate stored, its LSC deleted, certificates shown. |
+//! | [`Invariant::ToldIfRecorded`] | The phone hears that all is done only when `Successful` is on record. |
 //! | [`Invariant::ForwardOnly`] | Specs and finished statuses never change, and phases never go back. |
-//! | [`Invariant::InTime`] | No key sent after the deadline is answered with a certificate. |
-//! | [`Invariant::Settled`] | At rest, phones agree with their operations, and open operations wait for somebody. |
+//! | [`Invariant::InTime`] | No key sent after the deadline is answered with a certificate, and nothing is deleted after it. |
+//! | [`Invariant::Settled`] | At rest, phones agree with their operations and with what they hold, and open operations wait for somebody. |
 //! | [`Invariant::Quiet`] | At rest nothing is written but Leases. |
 //! | [`Invariant::NoSecret`] | No secret stands anywhere but in its Secret. |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use capf::api::{CertificateOperation, IssuedCertificateStatus, Phase, Phone};
+use capf::api::{CertificateOperation, CertificateOperationKind, IssuedCertificateStatus, Phase};
 use capf::pki::CertificateFacts;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
 use super::disk::{PhoneDisk, PhoneEvent};
 use super::history::Seen;
 
-/// How long after its deadline a certificate that was put on record before may still reach the phone: a question's time.
+mod at_rest;
+mod deeds;
+
+pub use at_rest::{at_rest, holds};
+
+/// How long after its deadline what was put on record before may still reach the phone: a question's time.
 const DELIVERY: SignedDuration = SignedDuration::from_secs(7);
-/// How long an operation past its deadline may wait for the answer to a certificate: `SESSION_TAIL` of the product.
-const TAIL: SignedDuration = SignedDuration::from_secs(254);
 
 /// What must hold.
 #[allow(missing_docs, reason = "the table of the module says it")]
@@ -37,7 +40,7 @@ pub enum Invariant {
     RecordedFirst,
     RecordedOnce,
     SerialsUnique,
-    SuccessfulIfStored,
+    SuccessfulIfDone,
     ToldIfRecorded,
     ForwardOnly,
     InTime,
@@ -78,13 +81,15 @@ pub fn of_history(operations: &[Vec<Seen>], disks: &[PhoneDisk], serials: &mut S
     let mut found = Vec::new();
     for disk in disks {
         found.extend(recorded_first(disk, operations));
+        found.extend(deeds::recorded_first(disk, operations));
         found.extend(told_if_recorded(disk, operations));
         found.extend(in_time(disk, operations));
+        found.extend(deeds::in_time(disk, operations));
     }
     found.extend(recorded_once(operations));
     for versions in operations {
         found.extend(forward_only(versions));
-        found.extend(successful_if_stored(versions, disks));
+        found.extend(successful_if_done(versions, disks));
     }
     found.extend(serials_unique(operations, disks, serials));
     found
@@ -163,34 +168,42 @@ fn serials_unique(operations: &[Vec<Seen>], disks: &[PhoneDisk], serials: &mut S
     found.into_iter().collect()
 }
 
-fn successful_if_stored(versions: &[Seen], disks: &[PhoneDisk]) -> Option<Violation> {
-    let done = versions.iter().find(|seen| seen.operation.phase() == Phase::Successful)?;
-    let violated = |seen: String| Some(Violation::new(Invariant::SuccessfulIfStored, name_of(&done.operation), seen));
-    let Some(issued) = certificate(&done.operation) else { return violated("it has no certificate".into()) };
+fn successful_if_done(versions: &[Seen], disks: &[PhoneDisk]) -> Option<Violation> {
+    let done = successful(versions)?;
+    let disks: Vec<&PhoneDisk> = disks.iter().filter(|disk| is_of(&done.operation, &disk.device)).collect();
+    let lacking = match done.operation.spec.certificate_operation {
+        CertificateOperationKind::Delete => deeds::not_deleted(versions, done, &disks),
+        CertificateOperationKind::Troubleshoot => deeds::not_shown(versions, done, &disks),
+        _ => not_stored(done, &disks),
+    };
+    lacking.map(|seen| Violation::new(Invariant::SuccessfulIfDone, name_of(&done.operation), seen))
+}
+
+/// What lacks for an installation to be called successful.
+fn not_stored(done: &Seen, disks: &[&PhoneDisk]) -> Option<String> {
+    let Some(issued) = certificate(&done.operation) else { return Some("it has no certificate".into()) };
     let sha256 = &issued.summary.sha256_fingerprint;
-    let stored = disks
-        .iter()
-        .filter(|disk| is_of(&done.operation, &disk.device))
-        .flat_map(|disk| disk.step("stored"))
-        .any(|event| event.sha256.as_ref() == Some(sha256) && event.time <= done.at);
-    if stored {
-        None
-    } else {
-        violated(format!("its phone had not stored {sha256} when that was seen, at {}", done.at))
-    }
+    let mut stored = disks.iter().flat_map(|disk| disk.step("stored"));
+    let is_stored = stored.any(|event| event.sha256.as_ref() == Some(sha256) && event.time <= done.at);
+    (!is_stored).then(|| format!("its phone had not stored {sha256} when that was seen, at {}", done.at))
 }
 
 fn told_if_recorded(disk: &PhoneDisk, operations: &[Vec<Seen>]) -> Vec<Violation> {
-    let ended = disk.step("ended").filter(|event| event.reason == Some(1));
     let violated = |event: &PhoneEvent| {
-        let stored = in_session(disk, event, "stored").and_then(|stored| stored.sha256.as_deref());
-        let recorded = stored.into_iter().flat_map(|sha256| record(operations, sha256));
-        let recorded = recorded.filter(|seen| seen.operation.phase() == Phase::Successful);
+        let done = |step| in_session(disk, event, step);
+        let recorded = match (event.reason, done("stored"), done("delete"), done("fetch")) {
+            (Some(1), Some(stored), ..) => successful(record(operations, stored.sha256.as_deref()?)),
+            (Some(1), None, Some(delete), _) => deeds::deletion(disk, operations, delete),
+            (Some(1), ..) => None,
+            // That nothing is wanted is all a phone hears that has shown what it was asked for.
+            (Some(0), _, _, Some(_)) => deeds::troubleshooting(disk, operations),
+            _ => return None,
+        };
         let seen = format!("it was told that all is done, at {}, and that was not on record", event.time);
-        let in_time = recorded.into_iter().any(|seen| seen.at <= event.time);
+        let in_time = recorded.is_some_and(|recorded| recorded.at <= event.time);
         (!in_time).then(|| Violation::new(Invariant::ToldIfRecorded, &disk.device, seen))
     };
-    ended.filter_map(violated).collect()
+    disk.step("ended").filter_map(violated).collect()
 }
 
 fn forward_only(versions: &[Seen]) -> Vec<Violation> {
@@ -221,53 +234,6 @@ fn in_time(disk: &PhoneDisk, operations: &[Vec<Seen>]) -> Vec<Violation> {
     disk.step("certificate").filter_map(violated).collect()
 }
 
-/// Whether a phone at rest agrees with its operations: those of its name, as they are.
-pub fn at_rest(phone: &Phone, operations: &[CertificateOperation], now: Timestamp) -> Vec<Violation> {
-    let name = phone.metadata.name.clone().unwrap_or_default();
-    let mut found = Vec::new();
-    let mut violated = |seen: String| found.push(Violation::new(Invariant::Settled, &name, seen));
-    let status = phone.status.clone().unwrap_or_default();
-    if Some(status.observed_generation) != phone.metadata.generation {
-        violated(format!("observed {} of {:?}", status.observed_generation, phone.metadata.generation));
-    }
-    let armed = status.operation.as_ref();
-    for operation in operations.iter().filter(|o| o.spec.phone_ref.name == name) {
-        let phase = operation.phase();
-        let is_armed = armed.is_some_and(|armed| armed.name == name_of(operation));
-        if !phase.is_terminal() {
-            let ends = operation.completes_by().map(|deadline| match certificate(operation) {
-                Some(issued) => deadline.max(issued.issued_at + TAIL),
-                None => deadline,
-            });
-            match ends {
-                None => violated(format!("{} is open without a deadline", name_of(operation))),
-                Some(ends) if ends <= now => violated(format!("{} is open past {ends}", name_of(operation))),
-                Some(_) if !is_armed => violated(format!("{} is open and not armed", name_of(operation))),
-                Some(_) => {}
-            }
-        }
-    }
-    if let Some(armed) = armed {
-        let Some(operation) = operations.iter().find(|o| name_of(o) == armed.name) else {
-            violated(format!("{} is armed and does not exist", armed.name));
-            return found;
-        };
-        let phase = if operation.phase() == Phase::InProgress { Phase::Pending } else { operation.phase() };
-        let reason = operation.status.as_ref().and_then(|s| s.reason);
-        let words = format!("{} {}", operation.spec.certificate_operation.words(), phase.word());
-        if (armed.phase, armed.reason, status.operation_status.as_ref()) != (phase, reason, Some(&words)) {
-            let said = (armed.phase, armed.reason, &status.operation_status);
-            violated(format!("it says {said:?} of {}, which is {phase:?} {reason:?}", armed.name));
-        }
-        let live = status.lsc.as_ref().map(|lsc| &lsc.sha256_fingerprint);
-        let stored = certificate(operation).map(|issued| &issued.summary.sha256_fingerprint);
-        if phase == Phase::Successful && live != stored {
-            violated(format!("its LSC is {live:?}, {} installed {stored:?}", armed.name));
-        }
-    }
-    found
-}
-
 /// Versions of objects by kind and name, at two moments with nothing to do between them.
 pub fn quiet(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<Violation> {
     let names: BTreeSet<_> = before.keys().chain(after.keys()).collect();
@@ -291,6 +257,11 @@ fn record<'a>(operations: &'a [Vec<Seen>], sha256: &'a str) -> impl Iterator<Ite
         .iter()
         .flatten()
         .filter(move |seen| certificate(&seen.operation).is_some_and(|c| c.summary.sha256_fingerprint == sha256))
+}
+
+/// The first of these versions that says `Successful`.
+fn successful<'a>(versions: impl IntoIterator<Item = &'a Seen>) -> Option<&'a Seen> {
+    versions.into_iter().find(|seen| seen.operation.phase() == Phase::Successful)
 }
 
 fn certificate(operation: &CertificateOperation) -> Option<&IssuedCertificateStatus> {

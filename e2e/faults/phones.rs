@@ -1,5 +1,6 @@
 //! What people and phones do at a [`Site`]: manifests, calls, and looks at what is there.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +59,11 @@ impl Site {
         self.admin("the phone is read", async || self.product.api().get(&device.to_lowercase()).await).await
     }
 
+    /// An operation as the API server has it.
+    pub async fn operation(&self, name: &str) -> CertificateOperation {
+        self.admin("the operation is read", async || self.product.api().get(name).await).await
+    }
+
     /// Waits until the phone has an armed operation for which `wanted` holds, and returns it.
     pub async fn armed(
         &self,
@@ -88,8 +94,9 @@ impl Site {
     pub fn simulated(&self, device: &str, proof: Proof) -> SimulatedPhone {
         lock(&self.phones).insert(device.to_owned());
         let address: std::net::SocketAddr = self.product.address.parse().unwrap();
-        let state = StateDir::open(&self.folder(device)).unwrap();
+        let state = self.state(device);
         SimulatedPhone::new(address, ClaimedName::parse(device).unwrap(), Arc::clone(&self.tls))
+            .own_address(address_of(device))
             .proof(proof)
             .retries(RETRIES.0, RETRIES.1)
             .state(state)
@@ -120,6 +127,11 @@ impl Site {
         }
     }
 
+    /// The phone's directory.
+    pub fn state(&self, device: &str) -> StateDir {
+        StateDir::open(&self.folder(device)).unwrap()
+    }
+
     fn folder(&self, device: &str) -> PathBuf {
         self.product.folder.path().join("phones").join(device)
     }
@@ -138,6 +150,15 @@ impl Site {
         self.plant(&name, &digits);
         digits
     }
+}
+
+/// Where a phone calls from: a /24 for every device (by its last four digits), or the wrong strings of one would have the next
+/// one's not checked.
+fn address_of(device: &str) -> IpAddr {
+    let number = u16::from_str_radix(&device[device.len() - 4..], 16).unwrap();
+    let [high, low] = number.to_be_bytes();
+    // 127.0.0.0/8 is this machine's own, all of it.
+    Ipv4Addr::new(127, 1 + high % 254, low, 1).into()
 }
 
 /// The settings of a phone that enrols By Null String.

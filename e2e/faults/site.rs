@@ -23,7 +23,7 @@ use crate::product::{Options, Product};
 
 use super::disk::PhoneDisk;
 use super::history::History;
-use super::invariants::{Invariant, Serials, Violation, at_rest, no_secret, of_history, quiet};
+use super::invariants::{Invariant, Serials, Violation, at_rest, holds, no_secret, of_history, quiet};
 use super::keeper::Keeper;
 use super::proxy::ApiProxy;
 
@@ -195,9 +195,14 @@ impl Site {
         let all = ListParams::default();
         let phones = self.admin("phones are listed", async || self.product.api::<Phone>().list(&all).await).await;
         let operations = self.admin("operations are listed", async || self.product.api().list(&all).await).await.items;
-        let phones = phones.items.into_iter().filter(|phone| phone.name_any().starts_with(prefix));
+        let phones: Vec<Phone> = phones.items.into_iter().filter(|p| p.name_any().starts_with(prefix)).collect();
         let now = Timestamp::now();
-        let mut found: Vec<Violation> = phones.flat_map(|phone| at_rest(&phone, &operations, now)).collect();
+        let mut found: Vec<Violation> = phones.iter().flat_map(|phone| at_rest(phone, &operations, now)).collect();
+        let with_disk = lock(&self.phones).clone();
+        found.extend(phones.iter().filter_map(|phone| {
+            let device = with_disk.iter().find(|device| device.eq_ignore_ascii_case(&phone.name_any()))?;
+            holds(phone, &self.disk(device))
+        }));
         let over = operations.iter().filter(|o| o.name_any().starts_with(prefix) && o.phase().is_terminal());
         let strings: BTreeSet<String> = over.map(|o| format!("{}-string", o.name_any())).collect();
         let mut secrets = Versions::new();

@@ -59,6 +59,36 @@ async fn every_crash_point_of_a_supersession_in_progress() {
     enumerate(Scenario::SupersedeInProgress).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn every_crash_point_of_a_deletion() {
+    enumerate(Scenario::Delete).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_crash_point_of_troubleshooting() {
+    enumerate(Scenario::Troubleshoot).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_crash_point_of_an_installation_by_the_lsc() {
+    enumerate(Scenario::InstallByLsc).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_crash_point_of_an_installation_by_the_mic() {
+    enumerate(Scenario::InstallByMic).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_crash_point_of_an_installation_that_supersedes_a_deletion() {
+    enumerate(Scenario::SupersedeDelete).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_crash_point_of_an_installation_that_supersedes_a_deletion_in_progress() {
+    enumerate(Scenario::SupersedeDeleteInProgress).await;
+}
+
 /// A place where something goes wrong.
 struct Point {
     number: usize,
@@ -125,14 +155,13 @@ impl Lane {
         let name = format!("{scenario:?}").to_lowercase();
         let options = Options { lease_seconds: Some(2), moving_clock: true, ..Options::default() };
         let site = Site::start(&name, options).await;
+        scenario.equip(&site).await;
         Self { site, base, runs: 0, settled: Vec::new(), found: Vec::new() }
     }
 
     /// Plays the scenario without faults and returns how many mutating calls it makes.
     async fn count(&mut self, scenario: Scenario) -> usize {
-        self.site.proxies[0].forget();
-        self.site.proxies[0].play(Script::quiet());
-        self.run(scenario, "without faults").await;
+        self.run(scenario, "without faults", Script::quiet()).await;
         let calls = self.site.proxies[0].calls();
         let counted = calls.iter().filter(|call| call.number.is_some());
         for (number, call) in counted.enumerate() {
@@ -147,17 +176,24 @@ impl Lane {
         loop {
             let point = points.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let Some(Point { number, fault }) = point else { return self };
-            let proxy = &self.site.proxies[0];
-            proxy.forget();
-            proxy.play(Script::one(fault, number));
-            self.run(scenario, &format!("call {number} of {calls}, {fault}")).await;
+            let script = Script::one(fault, number);
+            self.run(scenario, &format!("call {number} of {calls}, {fault}"), script).await;
         }
     }
 
-    async fn run(&mut self, scenario: Scenario, what: &str) {
+    async fn run(&mut self, scenario: Scenario, what: &str, script: Script) {
         self.runs += 1;
         let subject = scenario.subject(self.base + self.runs);
-        let played = AssertUnwindSafe(scenario.play(&self.site, &subject)).catch_unwind().await;
+        let prefix = subject.to_lowercase();
+        let whole = async {
+            scenario.prepare(&self.site, &subject).await;
+            let rest = self.site.settled(&prefix).await;
+            assert!(rest.is_ok(), "before it began: {rest:?}");
+            self.site.proxies[0].forget();
+            self.site.proxies[0].play(script);
+            scenario.play(&self.site, &subject).await
+        };
+        let played = AssertUnwindSafe(whole).catch_unwind().await;
         let ending = played.unwrap_or_else(|panic| {
             let why = panic.downcast_ref::<String>().map_or("it panicked", String::as_str);
             self.found.push(format!("{scenario:?}, {what}: {why}"));
@@ -171,7 +207,6 @@ impl Lane {
         if through.is_err() {
             self.found.push(format!("{scenario:?}, {what}: the point was never reached"));
         }
-        let prefix = subject.to_lowercase();
         match self.site.settled(&prefix).await {
             Ok(versions) => self.settled.push((prefix, versions)),
             Err(violations) => self.found.extend(violations.iter().map(|v| format!("{scenario:?}, {what}: {v}"))),

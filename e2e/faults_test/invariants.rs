@@ -11,14 +11,14 @@ use crate::faults::disk::{PhoneDisk, PhoneEvent};
 use crate::faults::history::{History, Seen};
 use crate::faults::invariants::{Invariant, Serials, at_rest, no_secret, of_history, quiet};
 
-const DEVICE: &str = "SEP000000000001";
+pub const DEVICE: &str = "SEP000000000001";
 
-fn at(second: i64) -> Timestamp {
+pub fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + second).unwrap()
 }
 
 /// A certificate for the device: PEM and facts.
-fn certificate(device: &str) -> (String, CertificateFacts) {
+pub fn certificate(device: &str) -> (String, CertificateFacts) {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
@@ -88,14 +88,14 @@ impl Story {
     }
 }
 
-fn broken(history: &[Vec<Seen>], disks: &[PhoneDisk]) -> Vec<Invariant> {
+pub fn broken(history: &[Vec<Seen>], disks: &[PhoneDisk]) -> Vec<Invariant> {
     let mut found: Vec<_> = of_history(history, disks, &mut Serials::new()).iter().map(|v| v.invariant).collect();
     found.sort();
     found.dedup();
     found
 }
 
-fn operation(name: &str, uid: &str, version: usize, status: &Value) -> CertificateOperation {
+pub fn operation(name: &str, uid: &str, version: usize, status: &Value) -> CertificateOperation {
     serde_json::from_value(json!({
         "apiVersion": "capf.dev/v1alpha1", "kind": "CertificateOperation",
         "metadata": { "name": name, "uid": uid, "resourceVersion": (version + 1).to_string() },
@@ -172,10 +172,10 @@ fn a_serial_number_that_comes_twice_is_found_over_everything_ever_seen() {
 fn a_success_before_the_phone_had_stored_it_is_found() {
     let mut early = Story::new();
     early.versions[2].0 = 12;
-    assert_eq!(early.broken(), [Invariant::SuccessfulIfStored]);
+    assert_eq!(early.broken(), [Invariant::SuccessfulIfDone]);
     let mut never = Story::new();
     never.disk.events.remove(2);
-    assert!(never.broken().contains(&Invariant::SuccessfulIfStored));
+    assert!(never.broken().contains(&Invariant::SuccessfulIfDone));
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn a_certificate_for_a_key_that_was_sent_too_late_is_found() {
 }
 
 /// A phone at rest after the story, and its operation.
-fn rest() -> (Phone, CertificateOperation) {
+pub fn rest() -> (Phone, CertificateOperation) {
     let story = Story::new();
     let operation = operation("run-1", "uid-1", 3, &story.versions[2].1);
     let phone = json!({

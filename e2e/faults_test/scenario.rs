@@ -14,8 +14,10 @@ use crate::faults::site::Site;
 use crate::harness::eventually;
 use crate::product::digits;
 
+use super::others;
+
 /// Beyond `SESSION_TAIL` of the product: a phone that was given a certificate will not answer any more.
-const PAST_THE_TAIL: i64 = 300;
+pub const PAST_THE_TAIL: i64 = 300;
 /// When an expiring run expires, from the moment it is applied: late enough to be armed before.
 const EXPIRES: SignedDuration = SignedDuration::from_secs(3);
 
@@ -36,6 +38,18 @@ pub enum Scenario {
     SupersedePending,
     /// A new revision after a certificate was issued and never answered for; then the phone enrols.
     SupersedeInProgress,
+    /// A phone with an LSC is told to delete it, By Null String.
+    Delete,
+    /// A phone shows its LSC and its MIC, By Null String.
+    Troubleshoot,
+    /// A phone with a live LSC enrols anew by it.
+    InstallByLsc,
+    /// A phone without an LSC enrols by its MIC.
+    InstallByMic,
+    /// An installation is asked for while a deletion waits; then the phone enrols.
+    SupersedeDelete,
+    /// An installation is asked for after a phone has deleted and never said so; then the phone enrols.
+    SupersedeDeleteInProgress,
 }
 
 impl Scenario {
@@ -44,6 +58,28 @@ impl Scenario {
         match self {
             Self::Activation => format!("extra-{number}-"),
             _ => format!("SEP{number:012X}"),
+        }
+    }
+
+    /// Makes the installation fit for the story.
+    pub async fn equip(self, site: &Site) {
+        if self == Self::InstallByMic {
+            others::equip_with_mic_roots(site).await;
+        }
+    }
+
+    /// What was before the story begins: nothing goes wrong meanwhile, and none of it is counted.
+    pub async fn prepare(self, site: &Site, subject: &str) {
+        match self {
+            Self::Delete | Self::InstallByLsc | Self::SupersedeDelete | Self::SupersedeDeleteInProgress => {
+                others::installed(site, subject).await;
+            }
+            Self::Troubleshoot => {
+                others::give_mic(site, subject);
+                others::installed(site, subject).await;
+            }
+            Self::InstallByMic => others::give_mic(site, subject),
+            _ => {}
         }
     }
 
@@ -80,16 +116,22 @@ impl Scenario {
                 site.move_clock(-PAST_THE_TAIL);
                 ending
             }
+            Self::Delete => others::delete(site, subject).await,
+            Self::Troubleshoot => others::troubleshoot(site, subject).await,
+            Self::InstallByLsc => others::install_by_lsc(site, subject).await,
+            Self::InstallByMic => others::install_by_mic(site, subject).await,
+            Self::SupersedeDelete => others::supersede_delete(site, subject).await,
+            Self::SupersedeDeleteInProgress => others::supersede_begun_delete(site, subject).await,
         }
     }
 }
 
 /// The phone calls until its operation is over.
-async fn calls_until_over(site: &Site, device: &str, proof: Proof) -> CertificateOperation {
+pub async fn calls_until_over(site: &Site, device: &str, proof: Proof) -> CertificateOperation {
     site.calls_until_over(device, proof, Instant::now() + Duration::from_secs(60)).await.unwrap()
 }
 
-async fn enrolled(site: &Site, device: &str, proof: Proof) -> String {
+pub async fn enrolled(site: &Site, device: &str, proof: Proof) -> String {
     let over = calls_until_over(site, device, proof).await;
     assert_eq!(over.phase(), Phase::Successful, "{device}: {:?}", over.status);
     site.armed(device, "it is rolled up", |phone, _| says(phone) == Some("Install/Upgrade successful")).await;
@@ -126,11 +168,16 @@ async fn refused(site: &Site, device: &str, proof: Proof) {
 
 /// The phone is given a certificate and loses its power before it has stored it.
 async fn in_progress(site: &Site, device: &str) {
-    let cut: Fault = "drop@certificate".parse().unwrap();
-    eventually(&format!("{device} is given a certificate"), Duration::from_secs(60), || async {
+    cut_off(site, device, "certificate").await;
+}
+
+/// The phone loses its power when it has come to this step, without a word about it.
+pub async fn cut_off(site: &Site, device: &str, step: &str) {
+    let cut: Fault = format!("drop@{step}").parse().unwrap();
+    eventually(&format!("{device} comes to {step}"), Duration::from_secs(60), || async {
         let mut phone = site.simulated(device, Proof::NullString).faults([cut]);
         let ended = phone.attempt().await;
-        site.disk(device).step("certificate").next().map(drop).ok_or_else(|| format!("{ended:?}"))
+        site.disk(device).step(step).next().map(drop).ok_or_else(|| format!("{ended:?}"))
     })
     .await
     .unwrap();

@@ -1,9 +1,9 @@
 //! The phone's own account of its sessions, for whoever plays faults and checks afterwards what must never happen.
 //!
 //! One JSON object a line, appended and never rewritten: `time`, `device`, `attempt`, `step`, and where they apply `session`,
-//! `serial` and `sha256` of a certificate, `reason` of END_SESSION, `problem`, `fault`. Nothing secret is in it. The steps are
-//! those of [`Step`](super::fault::Step), and `refused` (the phone answers that it cannot), `stopped` (ABORT_REQ goes out), `ended`
-//! (END_SESSION came) and `broken` (communication failure).
+//! `serial` and `sha256` of a certificate (at `delete` and `fetch` the phone's own, if it has one), `reason` of END_SESSION,
+//! `problem`, `fault`. Nothing secret is in it. The steps are those of [`Step`](super::fault::Step), and `refused` (the phone
+//! answers that it cannot), `stopped` (ABORT_REQ goes out), `ended` (END_SESSION came) and `broken` (communication failure).
 
 use std::{
     fs::{File, OpenOptions},

@@ -15,8 +15,12 @@ impl Drive<'_> {
     /// A step is reached: goes on on the event log, and a fault happens if one is due.
     pub(super) async fn reach(&mut self, step: Step, (session, actions): Turn) -> Next {
         let fault = Fault::at(&self.phone.faults, step, self.phone.attempts());
-        let received = actions.iter().find_map(|action| match action {
+        let about = actions.iter().find_map(|action| match action {
             PhoneAction::Store { certificate_der, .. } => CertificateFacts::from_der(certificate_der).ok(),
+            // What it has, if it has any, before it is deleted or shown.
+            PhoneAction::Delete { certificate } | PhoneAction::Fetch { certificate } => {
+                CertificateFacts::from_der(&self.phone.holdings.show(*certificate)?).ok()
+            }
             _ => None,
         });
         let kept = (step == Step::Stored)
@@ -25,7 +29,7 @@ impl Drive<'_> {
             .and_then(|der| CertificateFacts::from_der(der).ok());
         self.event(&session, step.name(), |event| {
             event.fault = fault.map(FaultKind::name);
-            if let Some(facts) = received.or(kept) {
+            if let Some(facts) = about.or(kept) {
                 event.serial = Some(facts.serial);
                 event.sha256 = Some(facts.sha256);
             }
