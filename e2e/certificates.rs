@@ -1,4 +1,5 @@
-//! By Existing Certificate, over real TLS against a real API server: who is let in, by what, and who is not.
+//! By Existing Certificate, over real TLS against a real API server: who is let in, by what, and who is not. And the table of
+//! every operation, by every authentication mode, on phones in every state.
 
 #[path = "harness/mod.rs"]
 mod harness;
@@ -13,3 +14,5 @@ mod matrix;
 mod roots;
 #[path = "certificates/support.rs"]
 mod support;
+#[path = "certificates/table.rs"]
+mod table;

@@ -1,13 +1,13 @@
 //! Mode × what the phone holds: every cell has its ending.
 
 use capf::api::{Phase, PhoneCertificate};
-use capf::phone::{AttemptOutcome, Proof, SimulatedPhone, StateDir};
+use capf::phone::{AttemptOutcome, Proof, StateDir};
 use capf::pki::CertificateFacts;
 
 use crate::harness::eventually;
-use crate::product::{PATIENCE, Product, text};
+use crate::product::{PATIENCE, text};
 use crate::support::{
-    LSC_FIRST, MIC_FIRST, Manufacturer, arm, arm_to, enrolled, holding, lsc, old_mic, patch_proxy, refused, set_roots,
+    LSC_FIRST, MIC_FIRST, arm, arm_to, enrolled, holding, in_state, lsc, old_mic, patch_proxy, refused, set_roots,
     with_manufacturer,
 };
 
@@ -24,36 +24,6 @@ const CELLS: &[(&str, &str, &str)] = &[
     ("superseded LSC", "Superseded", "Superseded"),
     ("512-bit LSC", "InvalidLSC", "InvalidLSC"),
 ];
-
-/// A phone in the state of a cell, with nothing waiting for it yet, or never heard of.
-async fn in_state(product: &Product, manufacturer: &Manufacturer, device: &str, state: &str) -> SimulatedPhone {
-    let ec = "keyType: EC";
-    let held = match state {
-        "LSC" | "both" | "LSC and expired MIC" => Some(lsc(&enrolled(product, device, ec).await)),
-        "512-bit LSC" => Some(lsc(&enrolled(product, device, "keySize: 512").await)),
-        "foreign LSC" => Some(Manufacturer::new().certificate(device, 2090)),
-        "LSC of another device" => {
-            let another = device.replace("SEP", "CSF");
-            Some(lsc(&enrolled(product, &another, ec).await))
-        }
-        "superseded LSC" => {
-            let first = enrolled(product, device, ec).await;
-            let replaced = lsc(&first);
-            arm(product, device, LSC_FIRST, 1).await;
-            let mut first = first.proof(Proof::ExistingCertificate);
-            first.attempt().await.unwrap();
-            product.operation_status(&device.to_lowercase(), "Install/Upgrade successful").await;
-            Some(replaced)
-        }
-        _ => None,
-    };
-    let mic = match state {
-        "MIC" | "both" => Some(manufacturer.mic(device, 2090)),
-        "expired MIC" | "LSC and expired MIC" => Some(manufacturer.mic(device, 2020)),
-        _ => None,
-    };
-    holding(product, device, held, mic).await
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_cell_of_mode_and_phone_state_has_its_ending() {

@@ -157,6 +157,36 @@ pub async fn holding(product: &Product, device: &str, lsc: Option<Held>, mic: Op
     simulated
 }
 
+/// A phone in one of the states of the tables, with nothing waiting for it yet, or never heard of.
+pub async fn in_state(product: &Product, manufacturer: &Manufacturer, device: &str, state: &str) -> SimulatedPhone {
+    let ec = "keyType: EC";
+    let held = match state {
+        "LSC" | "both" | "LSC and expired MIC" => Some(lsc(&enrolled(product, device, ec).await)),
+        "512-bit LSC" => Some(lsc(&enrolled(product, device, "keySize: 512").await)),
+        "foreign LSC" => Some(Manufacturer::new().certificate(device, 2090)),
+        "LSC of another device" => {
+            let another = device.replace("SEP", "CSF");
+            Some(lsc(&enrolled(product, &another, ec).await))
+        }
+        "superseded LSC" => {
+            let first = enrolled(product, device, ec).await;
+            let replaced = lsc(&first);
+            arm(product, device, LSC_FIRST, 1).await;
+            let mut first = first.proof(Proof::ExistingCertificate);
+            first.attempt().await.unwrap();
+            product.operation_status(&device.to_lowercase(), "Install/Upgrade successful").await;
+            Some(replaced)
+        }
+        _ => None,
+    };
+    let mic = match state {
+        "MIC" | "both" => Some(manufacturer.mic(device, 2090)),
+        "expired MIC" | "LSC and expired MIC" => Some(manufacturer.mic(device, 2020)),
+        _ => None,
+    };
+    holding(product, device, held, mic).await
+}
+
 /// What must stay as it is when a phone is refused: the versions of the Phone and of its operation.
 pub async fn versions(product: &Product, device: &str) -> [Option<String>; 2] {
     let found: Phone = product.phone(&device.to_lowercase()).await;
