@@ -10,9 +10,11 @@
 mod conditions;
 mod evidence;
 mod fields;
+mod limits;
 mod operation;
 mod phone;
 mod proxy;
+mod proxy_status;
 mod reason;
 
 pub(crate) use conditions::bounded;
@@ -23,16 +25,17 @@ pub use fields::{
     MicSummary, Name, ObjectReference, PhoneCertificate, RequestedBy, ResolveKeyError, TraceVerdict, TracedCertificate,
     resolve_key,
 };
+pub use limits::EndpointLimits;
 pub use operation::{
     Attempts, CertificateOperation, CertificateOperationSpec, CertificateOperationStatus, IssuedCertificateStatus,
     Phase,
 };
 pub use phone::{ArmedOperation, DeviceSecurityMode, LscState, Phone, PhoneSpec, PhoneStatus, Written};
 pub use proxy::{
-    CertificateAuthorityProxy, CertificateAuthorityProxySpec, CertificateAuthorityProxyStatus, CertificateIssuer,
-    CertificateSubject, EndpointLimits, ExpiredMic, ExpiredMicPolicy, GuessingBlock, MicRoots, PhoneDefaults,
-    Placement, PublishedCertificate, UnknownCaller,
+    CertificateAuthorityProxy, CertificateAuthorityProxySpec, CertificateIssuer, CertificateSubject, ExpiredMic,
+    ExpiredMicPolicy, MicRoots, PhoneDefaults, Placement,
 };
+pub use proxy_status::{CertificateAuthorityProxyStatus, GuessingBlock, PublishedCertificate, UnknownCaller};
 pub use reason::Reason;
 
 /// API group of every kind; the only place it is named in code (attributes need literals, a test compares them).

@@ -3,7 +3,6 @@
 //! Thousands of these wait for keys at once, so what a waiting one holds is kept small: bytes are read into the stack and not
 //! into a buffer of its own, the handshake and each question live on the heap only while they last.
 
-use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -17,14 +16,13 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Limits;
+use super::ending::End;
 use super::keepalive::{self, LAST_LOOK};
 use super::sessions::{OpenId, Shared, Stranger};
 use super::tls::PhoneStream;
 use super::translate::Dealings;
 use crate::authority::questions::Authority;
-use crate::wire::{
-    Action, CloseReason, Frame, FrameDecoder, FrameError, PhoneTurn, Question, ServerSession, Side, Waiting,
-};
+use crate::wire::{Action, Frame, FrameDecoder, FrameError, PhoneTurn, Question, ServerSession, Side, Waiting};
 
 /// Octets read at once; on the stack, so more costs nothing but stack.
 const READ: usize = 4096;
@@ -100,21 +98,6 @@ struct Connection<A> {
     /// Until the phone has presented itself.
     stranger: Option<Stranger>,
     shared: Arc<Shared<A>>,
-}
-
-/// How a connection came to its end.
-#[derive(Debug)]
-enum End {
-    /// The session ended.
-    Closed(CloseReason),
-    /// The phone hung up, in the middle of a frame perhaps.
-    HungUp(Waiting, Option<FrameError>),
-    /// The connection broke.
-    Broken(Waiting, io::Error),
-    /// The phone does not take what is sent to it.
-    Stuck,
-    /// The session wants nothing: a fault of this program.
-    Idle(Waiting),
 }
 
 /// What one read brought.
@@ -323,50 +306,6 @@ fn feed(mut session: ServerSession, frames: Vec<Frame>, error: Option<FrameError
         actions.extend(more);
     }
     (session, actions)
-}
-
-impl End {
-    /// Writes the session's line. `because` is what the authority said, where the session itself does not know.
-    fn log(&self, because: Option<&str>, took: Duration) {
-        let end = self.label();
-        let seconds = took.as_secs_f32();
-        match because {
-            Some(because) => tracing::info!(end, because, seconds, "{self}"),
-            None => tracing::info!(end, seconds, "{self}"),
-        }
-    }
-
-    /// A short fixed name, fit for a metric's label.
-    const fn label(&self) -> &'static str {
-        match self {
-            Self::Closed(reason) => reason.label(),
-            Self::HungUp(..) => "hung_up",
-            Self::Broken(..) => "broken",
-            Self::Stuck => "stuck",
-            Self::Idle(_) => "idle",
-        }
-    }
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Closed(reason) => reason.fmt(f),
-            Self::HungUp(waiting, None) => {
-                write!(f, "leave phone: it hung up while {waiting} was awaited; it may come again")
-            }
-            Self::HungUp(waiting, Some(cut)) => {
-                write!(f, "leave phone: it hung up while {waiting} was awaited: {cut}")
-            }
-            Self::Broken(waiting, error) => {
-                write!(f, "leave phone: the connection broke while {waiting} was awaited: {error}; it may come again")
-            }
-            Self::Stuck => f.write_str("leave phone: it did not take what was sent to it; it may come again"),
-            Self::Idle(waiting) => {
-                write!(f, "leave phone: its session waits for {waiting} and wants nothing done; report this fault")
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! | `tls` | TLS as phones get it, and the seam for another |
 //! | `connection` | one phone's connection from handshake to close: drives [`wire::ServerSession`](crate::wire::ServerSession) |
 //! | `keepalive` | whether a silent phone is slow or gone |
+//! | `ending` | how a connection ended, and its line in the log |
 //! | `sessions` | the accept loop: session ids, the limit, the drain |
 //! | `blocks` | who makes room when the limit is reached |
 //! | `translate` | the words of the wire and of the authority |
@@ -17,6 +18,7 @@
 mod args;
 mod blocks;
 mod connection;
+mod ending;
 mod keepalive;
 pub mod reload;
 mod sessions;
