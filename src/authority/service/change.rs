@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::super::questions::Unavailable;
 use super::Service;
 use crate::api::CertificateOperation;
-use crate::controller::store::Cause;
-use crate::controller::world::ObjectKey;
+use crate::controller::store::{Cause, Kind};
+use crate::controller::world::{Known, ObjectKey};
 use crate::domain::transition::{Event, NotPossible, advance};
 
 /// Writes of one status that may meet a conflict before the question is given up.
@@ -61,9 +61,10 @@ impl Service {
         Ok(known.filter(|o| o.metadata.uid.as_deref() == Some(uid)))
     }
 
-    async fn fresh(&self, key: &ObjectKey) -> Result<Option<CertificateOperation>, Unavailable> {
-        let read = self.store.get::<CertificateOperation>(key).await.map_err(|e| Unavailable(e.to_string()))?;
-        read.iter().for_each(|operation| self.world.learn(operation));
+    /// An object as the API server has it; this replica knows it from then on.
+    pub(super) async fn fresh<K: Kind + Known>(&self, key: &ObjectKey) -> Result<Option<K>, Unavailable> {
+        let read = self.store.get::<K>(key).await.map_err(|e| Unavailable(e.to_string()))?;
+        read.iter().for_each(|object| self.world.learn(object));
         Ok(read)
     }
 
@@ -101,7 +102,7 @@ impl Service {
                     _ => return Err(Unavailable(error.to_string())),
                 },
             }
-            known = self.fresh(key).await?.filter(|o| o.metadata.uid.as_deref() == Some(uid));
+            known = self.fresh::<CertificateOperation>(key).await?.filter(|o| o.metadata.uid.as_deref() == Some(uid));
         }
         Err(Unavailable(format!("operation {key} changes too fast")))
     }

@@ -8,7 +8,6 @@
 use super::Service;
 use crate::api::{CertificateAuthorityProxy, CertificateOperation, Phone};
 use crate::authority::questions::{OpenRequest, Unavailable};
-use crate::controller::store::CallError;
 use crate::controller::world::ObjectKey;
 use crate::domain::budget::Rate;
 
@@ -32,17 +31,11 @@ impl Service {
         if !granted {
             return Ok(());
         }
-        let unavailable = |error: CallError| Unavailable(error.to_string());
         let namespace = proxy.metadata.namespace.clone().unwrap_or_default();
         let key = ObjectKey::new(&namespace, request.device_name.to_ascii_lowercase());
-        let Some(phone) = self.store.get::<Phone>(&key).await.map_err(unavailable)? else { return Ok(()) };
-        self.world.learn(&phone);
-        let Some(armed) = phone.status.and_then(|status| status.operation) else { return Ok(()) };
-        let key = ObjectKey::new(namespace, armed.name);
-        if let Some(operation) = self.store.get::<CertificateOperation>(&key).await.map_err(unavailable)? {
-            self.world.learn(&operation);
-        }
-        Ok(())
+        let phone = self.fresh::<Phone>(&key).await?;
+        let Some(armed) = phone.and_then(|phone| phone.status?.operation) else { return Ok(()) };
+        self.fresh::<CertificateOperation>(&ObjectKey::new(namespace, armed.name)).await.map(drop)
     }
 
     /// Whether there is such a Phone and nobody deletes it. One that is not known here, as in a replica that stood still, is
@@ -54,8 +47,7 @@ impl Service {
         if let Some(known) = self.world.phone_view(key).phone {
             return Ok(known.metadata.deletion_timestamp.is_none());
         }
-        let found = self.store.get::<Phone>(key).await.map_err(|error| Unavailable(error.to_string()))?;
-        found.iter().for_each(|phone| self.world.learn(phone));
+        let found = self.fresh::<Phone>(key).await?;
         Ok(found.is_some_and(|phone| phone.metadata.deletion_timestamp.is_none()))
     }
 }
