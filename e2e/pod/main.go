@@ -4,6 +4,7 @@
 //	capf-pod pause                       keeps a pod's namespaces, does nothing
 //	capf-pod serve ADDRESS               answers HTTP with the host's name, which is the pod's
 //	capf-pod fetch URL                   prints what a GET answers
+//	capf-pod connect ADDRESS             succeeds when a TCP connection to it is made within two seconds
 //	capf-pod archive FLAGS -- PROGRAM    writes an OCI archive with that program alone in it
 package main
 
@@ -11,6 +12,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -21,6 +23,7 @@ import (
 const usage = `usage: capf-pod pause
        capf-pod serve ADDRESS
        capf-pod fetch URL
+       capf-pod connect ADDRESS
        capf-pod archive --output FILE --name REFERENCE [--user UID:GID] [--arg ARG]... -- PROGRAM`
 
 func main() {
@@ -42,6 +45,8 @@ func run(args []string) error {
 		return serve(rest[0])
 	case mode == "fetch" && len(rest) == 1:
 		return fetch(rest[0])
+	case mode == "connect" && len(rest) == 1:
+		return connect(rest[0])
 	case mode == "archive":
 		return archive(rest)
 	}
@@ -97,4 +102,13 @@ func fetch(url string) error {
 	}
 	_, err = io.Copy(os.Stdout, io.LimitReader(response.Body, 1<<20))
 	return err
+}
+
+// connect says by its error whether something listens there and the way is open.
+func connect(address string) error {
+	connection, err := net.DialTimeout("tcp", address, 2*time.Second)
+	if err != nil {
+		return err
+	}
+	return connection.Close()
 }
