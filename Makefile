@@ -49,6 +49,14 @@ abuse: ## Kill, stop, crowd and starve the product, and see that it holds; a qua
 	cargo build --release --example abuse
 	CAPF_BIN=target/release/capf target/release/examples/abuse $(ABUSE)
 
+.PHONY: image
+image: ## Build the container image, as an OCI archive target/image/capf-operator.tar; no builder, no registry
+	image/build
+
+.PHONY: repro
+repro: ## Build the image of the last commit twice, from nothing and in two places, and compare the bytes
+	image/repro
+
 .PHONY: test
 test: ## Run every test; the first time builds a control plane, in some minutes (e2e/README.md)
 	cargo test

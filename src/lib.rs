@@ -15,4 +15,5 @@ pub mod open_files;
 pub mod phone;
 pub mod pki;
 pub mod tls;
+pub mod version;
 pub mod wire;
