@@ -86,9 +86,15 @@ deny: ## Check licences, banned crates and sources of the dependencies
 	cargo deny check --hide-inclusion-graph bans licenses sources
 
 .PHONY: generate
-generate: ## Make the generated files anew: crds/ and docs/cli.md
+generate: ## Make the generated files anew: crds/, docs/cli.md, deploy/ and those of the chart
 	cargo run --quiet -- crds --output crds
 	mkdir -p docs && cargo run --quiet -- cli-reference > docs/cli.md
+	cargo run --quiet --example generate-chart
+
+.PHONY: chart
+chart: ## Check the chart and pack it into target/chart
+	helm=$$(e2e/helm/build) && "$$helm" lint --strict charts/capf-operator && \
+		"$$helm" package --destination target/chart charts/capf-operator
 
 .PHONY: ci
 ci: ## Run what is run before a change is accepted
