@@ -66,18 +66,13 @@ impl Image {
         let of_image = only(&index["manifests"])?;
         let manifest = json(&blob(layout.path(), of_image)?)?;
         let config = json(&blob(layout.path(), &manifest["config"])?)?;
-        let packed = blob(layout.path(), only(&manifest["layers"])?)?;
-        let layer = layout.path().join("layer.tar");
-        let out = fs::File::create(&layer).map_err(|error| format!("{}: {error}", layer.display()))?;
-        let unpacked = Command::new("gzip").args(["-dc", text(&packed)]).stdout(out).status();
-        if !unpacked.is_ok_and(|status| status.success()) {
-            return Err("the layer is not a gzip".to_owned());
-        }
+        let layer = unpacked(layout.path(), only(&manifest["layers"])?)?;
         let (said, is) = (only(&config["rootfs"]["diff_ids"])?, digest(&layer)?);
         if *said != is.as_str() {
             return Err(format!("the layer is {is}, and the configuration says {said}"));
         }
-        if of_image["platform"]["architecture"] != config["architecture"] {
+        let platform = &of_image["platform"];
+        if !platform.is_null() && platform["architecture"] != config["architecture"] {
             return Err(format!("the index and the configuration name two architectures: {of_image} {config}"));
         }
         let root = tempfile::tempdir().map_err(|error| format!("no folder to unpack in: {error}"))?;
@@ -130,6 +125,21 @@ impl Image {
         }
         faults
     }
+}
+
+/// The tar of a layer, of which archives of builders hold the tar itself and ours the gzip of it.
+fn unpacked(layout: &Path, descriptor: &Value) -> Result<PathBuf, String> {
+    let packed = blob(layout, descriptor)?;
+    if !descriptor["mediaType"].as_str().is_some_and(|kind| kind.ends_with("+gzip")) {
+        return Ok(packed);
+    }
+    let layer = layout.join("layer.tar");
+    let out = fs::File::create(&layer).map_err(|error| format!("{}: {error}", layer.display()))?;
+    let status = Command::new("gzip").args(["-dc", text(&packed)]).stdout(out).status();
+    if !status.is_ok_and(|status| status.success()) {
+        return Err(format!("{descriptor} cannot be unpacked by gzip"));
+    }
+    Ok(layer)
 }
 
 /// The file that a descriptor of an image names, which must be what it says.
