@@ -49,6 +49,14 @@ abuse: ## Kill, stop, crowd and starve the product, and see that it holds; a qua
 	cargo build --release --example abuse
 	CAPF_BIN=target/release/capf target/release/examples/abuse $(ABUSE)
 
+.PHONY: image
+image: ## Build the container image, as an OCI archive target/image/capf-operator.tar; no builder, no registry
+	image/build
+
+.PHONY: repro
+repro: ## Build the image of the last commit twice, from nothing and in two places, and compare the bytes
+	image/repro
+
 .PHONY: test
 test: ## Run every test; the first time builds a control plane, in some minutes (e2e/README.md)
 	cargo test
@@ -78,9 +86,15 @@ deny: ## Check licences, banned crates and sources of the dependencies
 	cargo deny check --hide-inclusion-graph bans licenses sources
 
 .PHONY: generate
-generate: ## Make the generated files anew: crds/ and docs/cli.md
+generate: ## Make the generated files anew: crds/, docs/cli.md, deploy/ and those of the chart
 	cargo run --quiet -- crds --output crds
 	mkdir -p docs && cargo run --quiet -- cli-reference > docs/cli.md
+	cargo run --quiet --example generate-chart
+
+.PHONY: chart
+chart: ## Check the chart and pack it into target/chart
+	helm=$$(e2e/helm/build) && "$$helm" lint --strict charts/capf-operator && \
+		"$$helm" package --destination target/chart charts/capf-operator
 
 .PHONY: ci
 ci: ## Run what is run before a change is accepted

@@ -9,5 +9,6 @@ pub mod phone;
 pub mod proxy;
 pub mod queue;
 pub mod run;
+pub mod scrape;
 pub mod store;
 pub mod world;

@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use super::world::ObjectKey;
+use crate::telemetry::controller::metrics;
 
 /// Longest call of the loops.
 pub const LOOP_CALL: Duration = Duration::from_secs(10);
@@ -42,6 +43,20 @@ pub enum Cause {
     Forbidden(String),
     /// No answer, or one that says to come again.
     Unavailable(String),
+}
+
+impl Cause {
+    /// A short fixed name, fit for a metric's label.
+    const fn label(&self) -> &'static str {
+        match self {
+            Self::Conflict => "conflict",
+            Self::NotFound => "not_found",
+            Self::AlreadyExists => "already_exists",
+            Self::Invalid(_) => "invalid",
+            Self::Forbidden(_) => "forbidden",
+            Self::Unavailable(_) => "unavailable",
+        }
+    }
 }
 
 /// A call that failed.
@@ -122,10 +137,16 @@ impl Store {
         let kind = K::kind(&()).into_owned();
         // The semaphore is never closed.
         let _place = self.places.acquire().await;
-        let cause = match tokio::time::timeout(self.limit, call).await {
-            Ok(Ok(done)) => return Ok(done),
-            Ok(Err(error)) => cause_of(error),
-            Err(_) => Cause::Unavailable(format!("no answer within {:?}", self.limit)),
+        let began = tokio::time::Instant::now();
+        let outcome = match tokio::time::timeout(self.limit, call).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) => Err(cause_of(error)),
+            Err(_) => Err(Cause::Unavailable(format!("no answer within {:?}", self.limit))),
+        };
+        note_call(verb, &kind, outcome.as_ref().err(), began.elapsed());
+        let cause = match outcome {
+            Ok(done) => return Ok(done),
+            Err(cause) => cause,
         };
         Err(CallError { verb, kind, object, cause })
     }
@@ -231,6 +252,24 @@ impl Store {
             }
             other => other,
         }
+    }
+}
+
+/// Counts a call. The kinds are those that this program handles.
+fn note_call(verb: &'static str, kind: &str, failed: Option<&Cause>, took: Duration) {
+    let verb = match verb {
+        "reading" => "get",
+        "creating" => "create",
+        "updating" => "update",
+        "updating the status of" => "update_status",
+        "deleting" => "delete",
+        other => other,
+    };
+    let metrics = metrics();
+    metrics.calls.with([verb.to_owned(), kind.to_owned(), failed.map_or("ok", Cause::label).to_owned()]).inc();
+    metrics.call_seconds.with([verb]).observe(took.as_secs_f64());
+    if !matches!(failed, Some(Cause::Unavailable(_))) {
+        metrics.api_answered();
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::EndpointOptions;
+use crate::telemetry::server::HttpArgs;
 
 /// Serves phones: terminates TLS on the CAPF port, speaks the protocol, and asks the controllers what to do.
 #[derive(Clone, Debug, clap::Args)]
@@ -27,16 +28,16 @@ pub struct EndpointArgs {
     /// and one more for the rest.
     #[arg(long, value_name = "SECONDS", default_value_t = 1860)]
     pub drain_seconds: u32,
+
+    /// Probes and metrics.
+    #[command(flatten)]
+    pub http: HttpArgs,
 }
 
 impl From<EndpointArgs> for EndpointOptions {
     fn from(args: EndpointArgs) -> Self {
-        Self {
-            bundle: args.bundle,
-            listen: args.listen,
-            port: args.port,
-            drain: Duration::from_secs(args.drain_seconds.into()),
-        }
+        let drain = Duration::from_secs(args.drain_seconds.into());
+        Self { bundle: args.bundle, listen: args.listen, port: args.port, drain, http: args.http }
     }
 }
 
