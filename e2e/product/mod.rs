@@ -148,6 +148,8 @@ impl Product {
             .args(["controller", "--namespace", self.ns(), "--watch-namespace", self.ns()])
             .args(["--identity", &format!("replica-{replica}"), "--log-level", self.options.log_level])
             .args(["--listen", &format!("127.0.0.1:{}", self.questions[replica])])
+            .args(["--endpoint-image", "example.net/capf:test"])
+            .args(["--advertise-in-cluster", &format!("localhost:{}", self.questions[0])])
             .args(advertised);
         if let Some(seconds) = self.options.lease_seconds {
             command.args(["--lease-seconds", &seconds.to_string()]);

@@ -12,6 +12,7 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::endpoints::{self, EndpointFlags, Endpoints};
 use super::events::Reporter;
 use super::lease::Candidate;
 use super::noticed::Noticer;
@@ -21,7 +22,9 @@ use super::queue::Queue;
 use super::scrape::{self, Scrape};
 use super::store::{LOOP_CALL, QUESTION_CALL, Store, WATCH_SECONDS, configured};
 use super::world::{Known, ObjectKey, WorkKey, World};
-use crate::api::{CertificateAuthorityProxy, CertificateOperation, LOOPS_MANAGER, Phone, QUESTIONS_MANAGER};
+use crate::api::{
+    CertificateAuthorityProxy, CertificateOperation, ENDPOINTS_MANAGER, LOOPS_MANAGER, Phone, QUESTIONS_MANAGER,
+};
 use crate::authority::credentials::{Credentials, CredentialsError};
 use crate::authority::server::{ServerError, serve};
 use crate::authority::service::Service;
@@ -46,9 +49,9 @@ pub struct ControllerArgs {
     /// Address to answer endpoints' questions at.
     #[arg(long, default_value = "[::]:8443")]
     pub listen: SocketAddr,
-    /// host:port under which endpoints reach the controllers; may be given several times, tried in turn.
-    #[arg(long = "advertise", required = true, value_name = "HOST:PORT")]
-    pub advertise: Vec<String>,
+    /// What endpoints need.
+    #[command(flatten)]
+    pub endpoints: EndpointFlags,
     /// Name of this replica in the Lease; must be unique.
     #[arg(long, env = "HOSTNAME", default_value = "capf-controller")]
     pub identity: String,
@@ -98,8 +101,12 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Ru
     let _http = scrape::serve(args.http, &health, &scrape)?;
     let tasks = TaskTracker::new();
     let scope = args.watch_namespace.as_deref();
-    let watching =
-        Watching { client: watch_client, world: Arc::clone(&world), health: health.clone(), stop: stop.clone() };
+    let watching = Watching {
+        client: watch_client.clone(),
+        world: Arc::clone(&world),
+        health: health.clone(),
+        stop: stop.clone(),
+    };
     tasks.spawn(watching.follow::<CertificateAuthorityProxy>(scope));
     tasks.spawn(watching.follow::<Phone>(scope));
     tasks.spawn(watching.follow::<CertificateOperation>(scope));
@@ -112,7 +119,7 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Ru
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     tracing::info!(%address, ?world, "ready: answering questions");
-    let questions = Store::new(client, QUESTIONS_MANAGER, QUESTION_CALL);
+    let questions = Store::new(client.clone(), QUESTIONS_MANAGER, QUESTION_CALL);
     let noticer = Arc::new(Noticer::new(Arc::clone(&world), loops.clone()));
     let service = Service::new(Arc::clone(&world), questions, Arc::clone(&credentials), Arc::clone(&noticer));
     let service = Arc::new(service);
@@ -147,9 +154,11 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Ru
             store: loops.clone(),
             credentials,
             reporter: Reporter::new(loops),
-            controllers: args.advertise,
+            endpoints: Endpoints { store: Store::new(client, ENDPOINTS_MANAGER, LOOP_CALL), flags: args.endpoints },
         },
         world,
+        watch_client,
+        scope: args.watch_namespace,
         scrape,
         health,
     };
@@ -231,6 +240,9 @@ struct Loops {
     phones: Phones,
     proxies: Proxies,
     world: Arc<World>,
+    /// For what only the leader watches.
+    watch_client: Client,
+    scope: Option<String>,
     scrape: Arc<Scrape>,
     health: Health,
 }
@@ -273,6 +285,7 @@ async fn work(loops: &Arc<Loops>) {
             }
         });
     }
+    workers.spawn(endpoints::follow(loops.watch_client.clone(), loops.scope.clone(), Arc::clone(&queue)));
     loop {
         match changes.recv().await {
             Ok(key) => queue.add(key),
