@@ -11,9 +11,11 @@ mod file;
 pub mod find;
 pub mod pause;
 pub mod reference;
+pub mod remove_keys;
 pub mod report;
 mod report_args;
 pub mod rerun;
+pub mod smoke_test;
 pub mod table;
 pub mod trace;
 
@@ -58,6 +60,10 @@ pub enum Command {
     Explain(explain::ExplainArgs),
     /// Export what an endpoint outside the cluster needs, as files
     EndpointBundle(endpoint_bundle::EndpointBundleArgs),
+    /// Enrol a simulated phone through an endpoint, from the Phone's creation to its LSC, and remove its traces
+    SmokeTest(smoke_test::SmokeTestArgs),
+    /// Delete the Secrets with keys of controllers, issuers and services, for good
+    RemoveKeys(remove_keys::RemoveKeysArgs),
     /// Print the CustomResourceDefinitions
     Crds(crds::CrdsArgs),
     /// Print the reference of the command line as Markdown
