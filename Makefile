@@ -78,9 +78,10 @@ deny: ## Check licences, banned crates and sources of the dependencies
 	cargo deny check --hide-inclusion-graph bans licenses sources
 
 .PHONY: generate
-generate: ## Make the generated files anew: crds/ and docs/cli.md
+generate: ## Make the generated files anew: crds/, docs/cli.md and docs/metrics.md
 	cargo run --quiet -- crds --output crds
 	mkdir -p docs && cargo run --quiet -- cli-reference > docs/cli.md
+	cargo run --quiet -- metrics-reference > docs/metrics.md
 
 .PHONY: ci
 ci: ## Run what is run before a change is accepted

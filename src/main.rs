@@ -49,6 +49,7 @@ async fn dispatch(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::EndpointBundle(args) => cli::endpoint_bundle::run(&args).await?,
         Command::Crds(args) => cli::crds::run(&args)?,
         Command::CliReference => cli::reference::run()?,
+        Command::MetricsReference => cli::reference::metrics()?,
     }
     Ok(ExitCode::SUCCESS)
 }

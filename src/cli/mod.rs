@@ -62,6 +62,9 @@ pub enum Command {
     /// Print the reference of the command line as Markdown
     #[command(hide = true)]
     CliReference,
+    /// Print the table of metrics as Markdown
+    #[command(hide = true)]
+    MetricsReference,
 }
 
 /// Takes it as success that nobody reads on: `capf report | head` has shown what was wanted.
