@@ -104,9 +104,10 @@ deny: ## Check licences, banned crates and sources of the dependencies
 	cargo deny check --hide-inclusion-graph bans licenses sources
 
 .PHONY: generate
-generate: ## Make the generated files anew: crds/, docs/cli.md, deploy/ and those of the chart
+generate: ## Make the generated files anew: crds/, docs/cli.md, docs/metrics.md, deploy/ and those of the chart
 	cargo run --quiet -- crds --output crds
 	mkdir -p docs && cargo run --quiet -- cli-reference > docs/cli.md
+	cargo run --quiet -- metrics-reference > docs/metrics.md
 	cargo run --quiet --example generate-chart
 
 .PHONY: chart

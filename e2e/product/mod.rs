@@ -31,6 +31,8 @@ pub struct Product {
     /// Folder of this installation.
     pub folder: tempfile::TempDir,
     questions: Vec<u16>,
+    /// Ports for probes and metrics: of each controller, and of the endpoint at the end.
+    http: Vec<u16>,
     options: Options,
 }
 
@@ -97,6 +99,7 @@ impl Product {
         let folder = tempfile::tempdir().unwrap();
         grant(plane, namespace.name(), options.users);
         let questions: Vec<u16> = (0..options.replicas).map(|_| free_port()).collect();
+        let http = (0..=options.replicas).map(|_| free_port()).collect();
         let mut product = Self {
             plane,
             client,
@@ -106,6 +109,7 @@ impl Product {
             address: format!("127.0.0.1:{}", free_port()),
             folder,
             questions,
+            http,
             options,
         };
         if product.options.moving_clock {
@@ -150,6 +154,7 @@ impl Product {
             .args(["--listen", &format!("127.0.0.1:{}", self.questions[replica])])
             .args(["--endpoint-image", "example.net/capf:test"])
             .args(["--advertise-in-cluster", &format!("localhost:{}", self.questions[0])])
+            .args(["--http-listen", &self.controller_http(replica)])
             .args(advertised);
         if let Some(seconds) = self.options.lease_seconds {
             command.args(["--lease-seconds", &seconds.to_string()]);
@@ -186,12 +191,24 @@ impl Product {
         let mut command = Command::new(capf_binary());
         command
             .args(["endpoint", "--listen", &self.address, "--log-level", self.options.log_level])
+            .args(["--http-listen", &self.endpoint_http()])
             .args(["--drain-seconds", "20", "--bundle"])
             .arg(self.bundle());
         command
     }
 
-    fn bundle(&self) -> PathBuf {
+    /// Where this controller serves probes and metrics.
+    pub fn controller_http(&self, replica: usize) -> String {
+        format!("127.0.0.1:{}", self.http[replica])
+    }
+
+    /// Where the endpoint does.
+    pub fn endpoint_http(&self) -> String {
+        format!("127.0.0.1:{}", self.http[self.options.replicas])
+    }
+
+    /// Where the bundle was exported to.
+    pub fn bundle(&self) -> PathBuf {
         self.folder.path().join("bundle")
     }
 
@@ -364,6 +381,18 @@ fn grant(plane: &ControlPlane, namespace: &str, users: &[&str]) {
     };
     let bindings = binding("capf-controller", "ClusterRole") + &binding("capf-controller-lease", "Role");
     plane.kubectl_stdin(&["apply", "-f", "-"], &bindings).unwrap();
+}
+
+/// Status and body that a process answers to a GET; `Err` where nobody listens.
+pub fn get(address: &str, path: &str) -> std::io::Result<(u16, String)> {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(address)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    Ok((status, body.to_owned()))
 }
 
 /// A path as text.

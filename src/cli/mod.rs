@@ -72,6 +72,9 @@ pub enum Command {
     /// Hold a pod's namespaces open and do nothing else, so that a node for tests needs no other image
     #[command(hide = true)]
     Pause,
+    /// Print the table of metrics as Markdown
+    #[command(hide = true)]
+    MetricsReference,
 }
 
 /// Takes it as success that nobody reads on: `capf report | head` has shown what was wanted.
