@@ -3,7 +3,10 @@
 use std::fs;
 use std::path::PathBuf;
 
-use capf::{cli, crds};
+use capf::{cli, crds, telemetry};
+
+#[path = "../charts/made.rs"]
+mod made;
 
 fn committed(path: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -32,8 +35,29 @@ fn no_crd_is_left_over() {
 }
 
 #[test]
+fn what_is_made_of_the_chart_is_current() {
+    for made in made::all() {
+        assert_current(&made.path, &made.content);
+    }
+}
+
+#[test]
+fn no_crd_of_the_chart_is_left_over() {
+    let made: Vec<_> = made::all().into_iter().map(|made| made.path).collect();
+    for entry in fs::read_dir(made::root().join("charts/capf-operator/templates/crds")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(made.iter().any(|path| path.ends_with(&name)), "templates/crds/{name} belongs to no kind; remove it");
+    }
+}
+
+#[test]
 fn the_reference_of_the_command_line_is_current() {
     assert_current("docs/cli.md", &cli::reference::markdown());
+}
+
+#[test]
+fn the_table_of_metrics_is_current() {
+    assert_current("docs/metrics.md", &telemetry::reference::markdown());
 }
 
 #[test]
