@@ -76,7 +76,9 @@ func second(args []string) int {
 	if err != nil {
 		return fail(err)
 	}
-	return run(opts)
+	ctx, cancel := untilSignal()
+	defer cancel()
+	return run(ctx, cancel, opts)
 }
 
 // ownNamespaces makes sure that what follows changes nothing of the machine's.
