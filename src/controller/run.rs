@@ -7,7 +7,6 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Config};
-use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,6 +21,7 @@ use super::queue::Queue;
 use super::scrape::{self, Scrape};
 use super::store::{LOOP_CALL, QUESTION_CALL, Store, WATCH_SECONDS, configured};
 use super::world::{Known, ObjectKey, WorkKey, World};
+use crate::addresses::listen;
 use crate::api::{
     CertificateAuthorityProxy, CertificateOperation, ENDPOINTS_MANAGER, LOOPS_MANAGER, Phone, QUESTIONS_MANAGER,
 };
@@ -34,6 +34,8 @@ use crate::telemetry::server::{HttpArgs, HttpError};
 
 /// Phones and proxies worked on at once by the leader.
 const WORKERS: usize = 16;
+/// Connections of endpoints that the kernel keeps before they are accepted.
+const BACKLOG: u32 = 1024;
 /// Longest sleep towards a phone's deadline: a clock that was moved is noticed within it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(50);
 
@@ -113,7 +115,7 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Ru
 
     let credentials = Arc::new(obtain(&loops, &args.namespace, &stop).await?);
     health.has("credentials");
-    let listener = TcpListener::bind(args.listen).await.map_err(|e| RunError::Listen(args.listen, e))?;
+    let listener = listen(args.listen, BACKLOG).map_err(|e| RunError::Listen(args.listen, e))?;
     let address = listener.local_addr().map_err(|e| RunError::Listen(args.listen, e))?;
     while !world.is_listed() && !stop.is_cancelled() {
         tokio::time::sleep(Duration::from_millis(20)).await;
