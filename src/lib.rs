@@ -14,5 +14,7 @@ pub mod logging;
 pub mod open_files;
 pub mod phone;
 pub mod pki;
+pub mod telemetry;
 pub mod tls;
+pub mod version;
 pub mod wire;

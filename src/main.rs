@@ -55,6 +55,8 @@ async fn dispatch(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::RemoveKeys(args) => cli::remove_keys::run(&args).await?,
         Command::Crds(args) => cli::crds::run(&args)?,
         Command::CliReference => cli::reference::run()?,
+        Command::Pause => cli::pause::run(told_to_stop()).await?,
+        Command::MetricsReference => cli::reference::metrics()?,
     }
     Ok(ExitCode::SUCCESS)
 }

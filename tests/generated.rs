@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use capf::{cli, crds};
+use capf::{cli, crds, telemetry};
 
 #[path = "../charts/made.rs"]
 mod made;
@@ -53,6 +53,11 @@ fn no_crd_of_the_chart_is_left_over() {
 #[test]
 fn the_reference_of_the_command_line_is_current() {
     assert_current("docs/cli.md", &cli::reference::markdown());
+}
+
+#[test]
+fn the_table_of_metrics_is_current() {
+    assert_current("docs/metrics.md", &telemetry::reference::markdown());
 }
 
 #[test]

@@ -31,6 +31,8 @@ pub struct Product {
     /// Folder of this installation.
     pub folder: tempfile::TempDir,
     questions: Vec<u16>,
+    /// Ports for probes and metrics: of each controller, and of the endpoint at the end.
+    http: Vec<u16>,
     options: Options,
 }
 
@@ -76,8 +78,20 @@ impl Product {
         Self::start_with(name, Options::default()).await
     }
 
-    /// Installs.
+    /// Installs, with a proxy `main` and its endpoint.
     pub async fn start_with(name: &str, options: Options) -> Self {
+        let mut product = Self::install(name, options).await;
+        product.apply(&format!(
+            "apiVersion: capf.dev/v1alpha1\nkind: CertificateAuthorityProxy\nmetadata: {{name: main}}\nspec:\n  \
+             placement: External\n{}\n",
+            product.options.proxy
+        ));
+        product.serve().await;
+        product
+    }
+
+    /// Installs the controllers alone: the proxy comes from elsewhere.
+    pub async fn install(name: &str, options: Options) -> Self {
         let plane = options.plane.unwrap_or_else(ControlPlane::shared);
         install_crds(plane);
         let client = plane.client(None);
@@ -85,6 +99,7 @@ impl Product {
         let folder = tempfile::tempdir().unwrap();
         grant(plane, namespace.name(), options.users);
         let questions: Vec<u16> = (0..options.replicas).map(|_| free_port()).collect();
+        let http = (0..=options.replicas).map(|_| free_port()).collect();
         let mut product = Self {
             plane,
             client,
@@ -94,6 +109,7 @@ impl Product {
             address: format!("127.0.0.1:{}", free_port()),
             folder,
             questions,
+            http,
             options,
         };
         if product.options.moving_clock {
@@ -102,15 +118,14 @@ impl Product {
         for replica in 0..product.options.replicas {
             product.start_controller(replica);
         }
-        product.apply(&format!(
-            "apiVersion: capf.dev/v1alpha1\nkind: CertificateAuthorityProxy\nmetadata: {{name: main}}\nspec:\n  \
-             placement: External\n{}\n",
-            product.options.proxy
-        ));
-        product.proxy_ready().await;
-        product.export_bundle();
-        product.start_endpoint();
         product
+    }
+
+    /// Starts the endpoint of the proxy `main`, when that is Ready.
+    pub async fn serve(&mut self) {
+        self.proxy_ready().await;
+        self.export_bundle();
+        self.start_endpoint();
     }
 
     /// Name of the namespace.
@@ -137,6 +152,9 @@ impl Product {
             .args(["controller", "--namespace", self.ns(), "--watch-namespace", self.ns()])
             .args(["--identity", &format!("replica-{replica}"), "--log-level", self.options.log_level])
             .args(["--listen", &format!("127.0.0.1:{}", self.questions[replica])])
+            .args(["--endpoint-image", "example.net/capf:test"])
+            .args(["--advertise-in-cluster", &format!("localhost:{}", self.questions[0])])
+            .args(["--http-listen", &self.controller_http(replica)])
             .args(advertised);
         if let Some(seconds) = self.options.lease_seconds {
             command.args(["--lease-seconds", &seconds.to_string()]);
@@ -173,12 +191,24 @@ impl Product {
         let mut command = Command::new(capf_binary());
         command
             .args(["endpoint", "--listen", &self.address, "--log-level", self.options.log_level])
+            .args(["--http-listen", &self.endpoint_http()])
             .args(["--drain-seconds", "20", "--bundle"])
             .arg(self.bundle());
         command
     }
 
-    fn bundle(&self) -> PathBuf {
+    /// Where this controller serves probes and metrics.
+    pub fn controller_http(&self, replica: usize) -> String {
+        format!("127.0.0.1:{}", self.http[replica])
+    }
+
+    /// Where the endpoint does.
+    pub fn endpoint_http(&self) -> String {
+        format!("127.0.0.1:{}", self.http[self.options.replicas])
+    }
+
+    /// Where the bundle was exported to.
+    pub fn bundle(&self) -> PathBuf {
         self.folder.path().join("bundle")
     }
 
@@ -351,6 +381,18 @@ fn grant(plane: &ControlPlane, namespace: &str, users: &[&str]) {
     };
     let bindings = binding("capf-controller", "ClusterRole") + &binding("capf-controller-lease", "Role");
     plane.kubectl_stdin(&["apply", "-f", "-"], &bindings).unwrap();
+}
+
+/// Status and body that a process answers to a GET; `Err` where nobody listens.
+pub fn get(address: &str, path: &str) -> std::io::Result<(u16, String)> {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(address)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    Ok((status, body.to_owned()))
 }
 
 /// A path as text.

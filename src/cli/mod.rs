@@ -9,6 +9,7 @@ pub mod endpoint_bundle;
 pub mod explain;
 mod file;
 pub mod find;
+pub mod pause;
 pub mod reference;
 pub mod remove_keys;
 pub mod report;
@@ -22,7 +23,7 @@ use std::io;
 
 /// Cisco's Certificate Authority Proxy Function (CAPF) for Kubernetes. Called `kubectl-capf` it is a kubectl plugin.
 #[derive(clap::Parser, Debug)]
-#[command(name = "capf", version, propagate_version = true)]
+#[command(name = "capf", version = crate::version::version(), propagate_version = true)]
 pub struct Cli {
     /// Logs.
     #[command(flatten)]
@@ -68,6 +69,12 @@ pub enum Command {
     /// Print the reference of the command line as Markdown
     #[command(hide = true)]
     CliReference,
+    /// Hold a pod's namespaces open and do nothing else, so that a node for tests needs no other image
+    #[command(hide = true)]
+    Pause,
+    /// Print the table of metrics as Markdown
+    #[command(hide = true)]
+    MetricsReference,
 }
 
 /// Takes it as success that nobody reads on: `capf report | head` has shown what was wanted.

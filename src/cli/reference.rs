@@ -15,6 +15,14 @@ pub fn run() -> io::Result<()> {
     super::quiet_pipe(io::stdout().write_all(markdown().as_bytes()))
 }
 
+/// Prints the table of metrics.
+///
+/// # Errors
+/// When standard output cannot be written to.
+pub fn metrics() -> io::Result<()> {
+    super::quiet_pipe(io::stdout().write_all(crate::telemetry::reference::markdown().as_bytes()))
+}
+
 /// The reference, as committed in `docs/cli.md`.
 #[must_use]
 pub fn markdown() -> String {

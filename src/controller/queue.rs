@@ -26,6 +26,19 @@ struct Inner {
     failures: HashMap<WorkKey, u32>,
 }
 
+/// How much there is to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Depth {
+    /// Units whose time has come.
+    pub due: usize,
+    /// Units whose time comes later.
+    pub later: usize,
+    /// Units that a worker has.
+    pub working: usize,
+    /// How long the one that is due and has waited longest has waited.
+    pub oldest: Duration,
+}
+
 /// See the module.
 #[derive(Default)]
 pub struct Queue {
@@ -42,6 +55,15 @@ impl std::fmt::Debug for Queue {
 impl Queue {
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// How much there is to do at `now`.
+    #[must_use]
+    pub fn depth(&self, now: Instant) -> Depth {
+        let inner = self.lock();
+        let due: usize = inner.due.range(..=now).map(|(_, keys)| keys.len()).sum();
+        let oldest = inner.due.keys().next().map_or(Duration::ZERO, |at| now.saturating_duration_since(*at));
+        Depth { due, later: inner.when.len() - due, working: inner.running.len(), oldest }
     }
 
     /// Asks for `key` to be worked on as soon as possible.

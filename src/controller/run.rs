@@ -12,18 +12,25 @@ use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::endpoints::{self, EndpointFlags, Endpoints};
 use super::events::Reporter;
 use super::lease::Candidate;
 use super::noticed::Noticer;
 use super::phone::Phones;
 use super::proxy::Proxies;
 use super::queue::Queue;
+use super::scrape::{self, Scrape};
 use super::store::{LOOP_CALL, QUESTION_CALL, Store, WATCH_SECONDS, configured};
 use super::world::{Known, ObjectKey, WorkKey, World};
-use crate::api::{CertificateAuthorityProxy, CertificateOperation, LOOPS_MANAGER, Phone, QUESTIONS_MANAGER};
+use crate::api::{
+    CertificateAuthorityProxy, CertificateOperation, ENDPOINTS_MANAGER, LOOPS_MANAGER, Phone, QUESTIONS_MANAGER,
+};
 use crate::authority::credentials::{Credentials, CredentialsError};
 use crate::authority::server::{ServerError, serve};
 use crate::authority::service::Service;
+use crate::telemetry::controller::metrics;
+use crate::telemetry::health::Health;
+use crate::telemetry::server::{HttpArgs, HttpError};
 
 /// Phones and proxies worked on at once by the leader.
 const WORKERS: usize = 16;
@@ -42,9 +49,9 @@ pub struct ControllerArgs {
     /// Address to answer endpoints' questions at.
     #[arg(long, default_value = "[::]:8443")]
     pub listen: SocketAddr,
-    /// host:port under which endpoints reach the controllers; may be given several times, tried in turn.
-    #[arg(long = "advertise", required = true, value_name = "HOST:PORT")]
-    pub advertise: Vec<String>,
+    /// What endpoints need.
+    #[command(flatten)]
+    pub endpoints: EndpointFlags,
     /// Name of this replica in the Lease; must be unique.
     #[arg(long, env = "HOSTNAME", default_value = "capf-controller")]
     pub identity: String,
@@ -52,6 +59,9 @@ pub struct ControllerArgs {
     /// times as often. Fewer means a shorter wait after a crash, and more requests at rest.
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(2..=120))]
     pub lease_seconds: u16,
+    /// Probes and metrics.
+    #[command(flatten)]
+    pub http: HttpArgs,
 }
 
 /// The controller cannot run.
@@ -72,6 +82,9 @@ pub enum RunError {
     /// No server.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// No probes and metrics.
+    #[error(transparent)]
+    Http(#[from] HttpError),
 }
 
 /// Runs until `stop`.
@@ -84,32 +97,51 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Ru
     let watch_client = Client::try_from(watch_config)?;
     let loops = Store::new(client.clone(), LOOPS_MANAGER, LOOP_CALL);
     let world = Arc::new(World::default());
+    let (health, scrape) = (Health::until(stop.clone()), Arc::new(Scrape::new(Arc::clone(&world))));
+    let _http = scrape::serve(args.http, &health, &scrape)?;
     let tasks = TaskTracker::new();
     let scope = args.watch_namespace.as_deref();
-    tasks.spawn(follow::<CertificateAuthorityProxy>(watch_client.clone(), scope, Arc::clone(&world), stop.clone()));
-    tasks.spawn(follow::<Phone>(watch_client.clone(), scope, Arc::clone(&world), stop.clone()));
-    tasks.spawn(follow::<CertificateOperation>(watch_client, scope, Arc::clone(&world), stop.clone()));
+    let watching = Watching {
+        client: watch_client.clone(),
+        world: Arc::clone(&world),
+        health: health.clone(),
+        stop: stop.clone(),
+    };
+    tasks.spawn(watching.follow::<CertificateAuthorityProxy>(scope));
+    tasks.spawn(watching.follow::<Phone>(scope));
+    tasks.spawn(watching.follow::<CertificateOperation>(scope));
 
     let credentials = Arc::new(obtain(&loops, &args.namespace, &stop).await?);
+    health.has("credentials");
     let listener = TcpListener::bind(args.listen).await.map_err(|e| RunError::Listen(args.listen, e))?;
     let address = listener.local_addr().map_err(|e| RunError::Listen(args.listen, e))?;
     while !world.is_listed() && !stop.is_cancelled() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     tracing::info!(%address, ?world, "ready: answering questions");
-    let questions = Store::new(client, QUESTIONS_MANAGER, QUESTION_CALL);
+    let questions = Store::new(client.clone(), QUESTIONS_MANAGER, QUESTION_CALL);
     let noticer = Arc::new(Noticer::new(Arc::clone(&world), loops.clone()));
     let service = Service::new(Arc::clone(&world), questions, Arc::clone(&credentials), Arc::clone(&noticer));
     let service = Arc::new(service);
     let noticing = stop.clone();
-    tasks.spawn(async move { noticer.run(noticing).await });
+    let vital = health.vital("unknown callers and guessing");
+    tasks.spawn(async move {
+        noticer.run(noticing).await;
+        drop(vital)
+    });
     let serving = tasks.spawn(serve(listener, service, Arc::clone(&credentials), stop.clone()));
+    health.has("questions");
 
     let (leads, leading) = watch::channel(false);
     let lease = ObjectKey::new(&args.namespace, "capf-controller");
     let identity = format!("{}-{:08x}", args.identity, std::process::id());
     let lasts = Duration::from_secs(args.lease_seconds.into());
-    tasks.spawn(Candidate::new(loops.clone(), lease, identity, lasts).run(leads, stop.clone()));
+    let (candidate, vital) = (Candidate::new(loops.clone(), lease, identity, lasts), health.vital("election"));
+    let electing = candidate.run(leads, stop.clone());
+    tasks.spawn(async move {
+        electing.await;
+        drop(vital)
+    });
     let work = Loops {
         phones: Phones {
             world: Arc::clone(&world),
@@ -122,9 +154,13 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Ru
             store: loops.clone(),
             credentials,
             reporter: Reporter::new(loops),
-            controllers: args.advertise,
+            endpoints: Endpoints { store: Store::new(client, ENDPOINTS_MANAGER, LOOP_CALL), flags: args.endpoints },
         },
         world,
+        watch_client,
+        scope: args.watch_namespace,
+        scrape,
+        health,
     };
     tasks.spawn(while_leading(Arc::new(work), leading, stop.clone()));
     tasks.close();
@@ -150,34 +186,51 @@ async fn obtain(store: &Store, namespace: &str, stop: &CancellationToken) -> Res
     }
 }
 
-/// Keeps the world's knowledge of one kind current.
-fn follow<K>(
+/// What the watches need.
+struct Watching {
     client: Client,
-    scope: Option<&str>,
     world: Arc<World>,
+    health: Health,
     stop: CancellationToken,
-) -> impl Future<Output = ()> + use<K>
-where
-    K: Known
-        + kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
-        + kube::CustomResourceExt
-        + serde::de::DeserializeOwned
-        + std::fmt::Debug
-        + Send
-        + Sync
-        + 'static,
-{
-    let api: Api<K> = match scope {
-        Some(namespace) => Api::namespaced(client, namespace),
-        None => Api::all(client),
-    };
-    async move {
-        let events = watcher(api, watcher::Config::default().timeout(WATCH_SECONDS)).default_backoff();
-        let mut events = std::pin::pin!(events.take_until(stop.cancelled()));
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(event) => world.observe(event),
-                Err(error) => tracing::warn!(kind = K::crd_name(), %error, "watching; trying again"),
+}
+
+impl Watching {
+    /// Keeps the world's knowledge of one kind current.
+    fn follow<K>(&self, scope: Option<&str>) -> impl Future<Output = ()> + use<K>
+    where
+        K: Known
+            + kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+            + kube::CustomResourceExt
+            + serde::de::DeserializeOwned
+            + std::fmt::Debug
+            + Send
+            + Sync
+            + 'static,
+    {
+        let client = self.client.clone();
+        let api: Api<K> = match scope {
+            Some(namespace) => Api::namespaced(client, namespace),
+            None => Api::all(client),
+        };
+        let (world, stop) = (Arc::clone(&self.world), self.stop.clone());
+        let vital = self.health.vital(format!("watch of {}", K::crd_name()));
+        async move {
+            let (_vital, kind) = (vital, K::kind(&()).into_owned());
+            let events = watcher(api, watcher::Config::default().timeout(WATCH_SECONDS)).default_backoff();
+            let mut events = std::pin::pin!(events.take_until(stop.cancelled()));
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(event) => {
+                        if matches!(event, watcher::Event::Init) {
+                            metrics().watch_lists.with([kind.clone()]).inc();
+                        }
+                        world.observe(event);
+                    }
+                    Err(error) => {
+                        metrics().watch_errors.with([kind.clone()]).inc();
+                        tracing::warn!(kind = K::crd_name(), %error, "watching; trying again");
+                    }
+                }
             }
         }
     }
@@ -187,22 +240,30 @@ struct Loops {
     phones: Phones,
     proxies: Proxies,
     world: Arc<World>,
+    /// For what only the leader watches.
+    watch_client: Client,
+    scope: Option<String>,
+    scrape: Arc<Scrape>,
+    health: Health,
 }
 
 /// Runs the loops as long as this replica leads. A lost Lease drops them, not the process.
 async fn while_leading(loops: Arc<Loops>, mut leading: watch::Receiver<bool>, stop: CancellationToken) {
+    let _vital = loops.health.vital("loops");
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             led = leading.wait_for(|leads| *leads) => if led.is_err() { return },
         }
         tracing::info!("leading: the loops run here");
+        metrics().leads(true);
         tokio::select! {
             () = stop.cancelled() => return,
             () = work(&loops) => {}
             lost = leading.wait_for(|leads| !*leads) => if lost.is_err() { return },
         }
         tracing::info!("no longer leading: the loops are dropped");
+        metrics().leads(false);
     }
 }
 
@@ -211,16 +272,20 @@ async fn work(loops: &Arc<Loops>) {
     let mut changes = loops.world.changes();
     let queue = Arc::new(Queue::default());
     loops.world.all_work().into_iter().for_each(|key| queue.add(key));
+    loops.scrape.works_off(&queue);
+    loops.health.begin_with_workers(WORKERS);
     let mut workers = tokio::task::JoinSet::new();
     for _ in 0..WORKERS {
         let (loops, queue) = (Arc::clone(loops), Arc::clone(&queue));
         workers.spawn(async move {
+            let _worker = loops.health.worker();
             loop {
                 let key = queue.next().await;
                 loops.one(key, &queue).await;
             }
         });
     }
+    workers.spawn(endpoints::follow(loops.watch_client.clone(), loops.scope.clone(), Arc::clone(&queue)));
     loop {
         match changes.recv().await {
             Ok(key) => queue.add(key),
@@ -249,6 +314,8 @@ impl Loops {
             }
             Err(error) => {
                 let object = format!("{key:?}");
+                let unit = if matches!(key, WorkKey::Phone(_)) { "phone" } else { "proxy" };
+                metrics().retries.with([unit]).inc();
                 let pause = queue.failed(key);
                 tracing::warn!(object, error, ?pause, "trying again");
             }

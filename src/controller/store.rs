@@ -5,14 +5,16 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, ValidationDirective};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Config, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use super::world::ObjectKey;
+use crate::telemetry::controller::metrics;
 
 /// Longest call of the loops.
 pub const LOOP_CALL: Duration = Duration::from_secs(10);
@@ -43,6 +45,20 @@ pub enum Cause {
     Unavailable(String),
 }
 
+impl Cause {
+    /// A short fixed name, fit for a metric's label.
+    const fn label(&self) -> &'static str {
+        match self {
+            Self::Conflict => "conflict",
+            Self::NotFound => "not_found",
+            Self::AlreadyExists => "already_exists",
+            Self::Invalid(_) => "invalid",
+            Self::Forbidden(_) => "forbidden",
+            Self::Unavailable(_) => "unavailable",
+        }
+    }
+}
+
 /// A call that failed.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{verb} {kind} {object}: {}", match .cause {
@@ -62,7 +78,12 @@ pub struct CallError {
 impl CallError {
     /// The error for a call that was given up.
     pub(super) fn no_answer(verb: &'static str, kind: &str, object: ObjectKey) -> Self {
-        Self { verb, kind: kind.into(), object, cause: Cause::Unavailable("no answer in time".into()) }
+        Self::unavailable(verb, kind, object, "no answer in time".into())
+    }
+
+    /// The error for something that was not to be had for now.
+    pub(super) fn unavailable(verb: &'static str, kind: &str, object: ObjectKey, why: String) -> Self {
+        Self { verb, kind: kind.into(), object, cause: Cause::Unavailable(why) }
     }
 }
 
@@ -116,10 +137,16 @@ impl Store {
         let kind = K::kind(&()).into_owned();
         // The semaphore is never closed.
         let _place = self.places.acquire().await;
-        let cause = match tokio::time::timeout(self.limit, call).await {
-            Ok(Ok(done)) => return Ok(done),
-            Ok(Err(error)) => cause_of(error),
-            Err(_) => Cause::Unavailable(format!("no answer within {:?}", self.limit)),
+        let began = tokio::time::Instant::now();
+        let outcome = match tokio::time::timeout(self.limit, call).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) => Err(cause_of(error)),
+            Err(_) => Err(Cause::Unavailable(format!("no answer within {:?}", self.limit))),
+        };
+        note_call(verb, &kind, outcome.as_ref().err(), began.elapsed());
+        let cause = match outcome {
+            Ok(done) => return Ok(done),
+            Err(cause) => cause,
         };
         Err(CallError { verb, kind, object, cause })
     }
@@ -165,6 +192,23 @@ impl Store {
         self.bounded::<K, _>("updating the status of", key, api.replace_status(&name, &self.post(), object)).await
     }
 
+    /// Applies what an object is to be, server-side. `force` takes over fields that others have set; an object of that name with
+    /// another UID than is given is not touched.
+    ///
+    /// # Errors
+    /// [`Cause::Conflict`] over another UID, or without `force` over fields of others; or when the API server does not answer
+    /// or refuses.
+    pub async fn apply<K: Kind>(&self, key: &ObjectKey, wanted: &Value, force: bool) -> Result<K, CallError> {
+        let api = self.api::<K>(&key.namespace);
+        let how = PatchParams {
+            field_manager: Some(self.manager.into()),
+            force,
+            field_validation: Some(ValidationDirective::Strict),
+            ..PatchParams::default()
+        };
+        self.bounded::<K, _>("applying", key.clone(), api.patch(&key.name, &how, &Patch::Apply(wanted))).await
+    }
+
     /// Deletes an object; it is no error when there is none.
     ///
     /// # Errors
@@ -208,6 +252,24 @@ impl Store {
             }
             other => other,
         }
+    }
+}
+
+/// Counts a call. The kinds are those that this program handles.
+fn note_call(verb: &'static str, kind: &str, failed: Option<&Cause>, took: Duration) {
+    let verb = match verb {
+        "reading" => "get",
+        "creating" => "create",
+        "updating" => "update",
+        "updating the status of" => "update_status",
+        "deleting" => "delete",
+        other => other,
+    };
+    let metrics = metrics();
+    metrics.calls.with([verb.to_owned(), kind.to_owned(), failed.map_or("ok", Cause::label).to_owned()]).inc();
+    metrics.call_seconds.with([verb]).observe(took.as_secs_f64());
+    if !matches!(failed, Some(Cause::Unavailable(_))) {
+        metrics.api_answered();
     }
 }
 

@@ -208,6 +208,30 @@ impl World {
         tables.proxies.listed && tables.phones.listed && tables.operations.listed
     }
 
+    /// The kinds that have not been listed yet.
+    #[must_use]
+    pub fn unlisted(&self) -> Vec<&'static str> {
+        let tables = self.read();
+        let kinds = [
+            ("CertificateAuthorityProxies", tables.proxies.listed),
+            ("Phones", tables.phones.listed),
+            ("CertificateOperations", tables.operations.listed),
+        ];
+        kinds.into_iter().filter(|(_, listed)| !listed).map(|(kind, _)| kind).collect()
+    }
+
+    /// Every phone.
+    #[must_use]
+    pub fn phones(&self) -> Vec<Arc<Phone>> {
+        self.read().phones.objects.values().cloned().collect()
+    }
+
+    /// Every proxy.
+    #[must_use]
+    pub fn proxies(&self) -> Vec<Arc<CertificateAuthorityProxy>> {
+        self.read().proxies.objects.values().cloned().collect()
+    }
+
     /// Every unit of work there is.
     #[must_use]
     pub fn all_work(&self) -> Vec<WorkKey> {

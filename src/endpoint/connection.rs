@@ -22,7 +22,11 @@ use super::sessions::{OpenId, Shared, Stranger};
 use super::tls::PhoneStream;
 use super::translate::Dealings;
 use crate::authority::questions::Authority;
-use crate::wire::{Action, Frame, FrameDecoder, FrameError, PhoneTurn, Question, ServerSession, Side, Waiting};
+use crate::telemetry::endpoint::{OpenSession, metrics};
+
+use crate::wire::{
+    Action, AuthorityTurn, Frame, FrameDecoder, FrameError, PhoneTurn, Question, ServerSession, Side, Waiting,
+};
 
 /// Octets read at once; on the stack, so more costs nothing but stack.
 const READ: usize = 4096;
@@ -55,13 +59,16 @@ pub(super) async fn attend<A: Authority>(tcp: TcpStream, id: OpenId, stranger: S
         Ok(Ok(stream)) => stream,
         // Somebody looked whether the port is open; load balancers do so every few seconds.
         Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            metrics().without_tls.with(["hung_up"]).inc();
             return tracing::debug!(%error, "hung up before TLS was there");
         }
         Ok(Err(error)) => {
+            metrics().without_tls.with(["handshake_failed"]).inc();
             let Some(before) = shared.tell_of_no_tls() else { return };
             return tracing::info!(end = "handshake_failed", before, "refuse connection: no TLS came about: {error}");
         }
         Err(_) => {
+            metrics().without_tls.with(["handshake_deadline"]).inc();
             let Some(before) = shared.tell_of_no_tls() else { return };
             return tracing::info!(
                 end = "handshake_deadline",
@@ -71,6 +78,7 @@ pub(super) async fn attend<A: Authority>(tcp: TcpStream, id: OpenId, stranger: S
             );
         }
     };
+    let open = OpenSession::begin();
     let mut connection = Connection {
         stream,
         decoder: FrameDecoder::new(Side::Server),
@@ -81,6 +89,7 @@ pub(super) async fn attend<A: Authority>(tcp: TcpStream, id: OpenId, stranger: S
     };
     let (end, session) = connection.run(ServerSession::start(id.number())).await;
     end.log(connection.dealings.note(), began.elapsed());
+    open.end(end.label(), began.elapsed().as_secs_f64());
     let skipped = session.skipped();
     if skipped.count > 0 {
         tracing::debug!(?skipped, "elements were passed over");
@@ -137,7 +146,17 @@ impl<A: Authority> Connection<A> {
                             }
                         }
                         Err(_) => session.on_deadline(),
-                        Ok(Ok(Heard::Frames(frames, error))) => feed(session, frames, error),
+                        Ok(Ok(Heard::Frames(frames, error))) => {
+                            let (session, actions) = feed(session, frames, error);
+                            if turn == PhoneTurn::Key
+                                && session.waiting_for() == Waiting::Authority(AuthorityTurn::Issue)
+                            {
+                                let left = due.saturating_duration_since(Instant::now());
+                                let took = self.time_for(turn).saturating_sub(left);
+                                metrics().key_seconds.value().observe(took.as_secs_f64());
+                            }
+                            (session, actions)
+                        }
                         Ok(Ok(Heard::End)) => {
                             let cut = self.decoder.finish().err();
                             return (End::HungUp(session.waiting_for(), cut), session);

@@ -33,7 +33,7 @@ impl End {
     }
 
     /// A short fixed name, fit for a metric's label.
-    const fn label(&self) -> &'static str {
+    pub(super) const fn label(&self) -> &'static str {
         match self {
             Self::Closed(reason) => reason.label(),
             Self::HungUp(..) => "hung_up",

@@ -11,6 +11,7 @@
 //! | `blocks` | who makes room when the limit is reached |
 //! | `translate` | the words of the wire and of the authority |
 //! | `reload` | follows the bundle |
+//! | `observed` | whether it is ready, and what of the bundle is in use |
 //!
 //! An endpoint holds nothing worth stealing: no credentials for the API, no key that signs, no waiting string. What it knows of
 //! an operation is a ticket it cannot read, for as long as the session lasts.
@@ -20,6 +21,7 @@ mod blocks;
 mod connection;
 mod ending;
 mod keepalive;
+mod observed;
 pub mod reload;
 mod sessions;
 pub mod tls;
@@ -32,12 +34,16 @@ use std::time::Duration;
 
 pub use args::EndpointArgs;
 pub use sessions::{Endpoint, Handle};
+use tokio_util::sync::CancellationToken;
 
 use crate::authority::bundle::{Bundle, BundleError, EndpointConfig};
 use crate::authority::client::{ClientError, RemoteAuthority};
 use crate::authority::questions::Authority;
 use crate::open_files::warn_if_few;
+use crate::telemetry::health::Health;
+use crate::telemetry::server::{HttpArgs, HttpError};
 use crate::tls::TlsError;
+use observed::{InUse, PHONES};
 use reload::{Fingerprint, RELOAD_EVERY};
 use tls::{Acceptor, ModernTls};
 
@@ -51,8 +57,12 @@ pub struct EndpointOptions {
     pub bundle: PathBuf,
     /// Address for phones; without it all addresses and the bundle's phone port.
     pub listen: Option<SocketAddr>,
+    /// Port for phones on all addresses instead of the bundle's.
+    pub port: Option<u16>,
     /// How long open sessions may go on after a request to stop.
     pub drain: Duration,
+    /// Where probes and metrics are served, if anywhere.
+    pub http: HttpArgs,
 }
 
 /// An endpoint cannot begin, or a new bundle cannot be used.
@@ -75,6 +85,9 @@ pub enum EndpointError {
         /// What the system says.
         source: io::Error,
     },
+    /// Probes and metrics cannot be served.
+    #[error(transparent)]
+    Http(#[from] HttpError),
 }
 
 /// What a connection gets: one set for all that come until the next is made.
@@ -132,25 +145,33 @@ impl<A: Authority> Service<A> {
 /// # Errors
 /// When the bundle cannot be used or the port not be had. Once it serves, nothing ends it but `shutdown`.
 pub async fn run(options: EndpointOptions, shutdown: impl Future<Output = ()>) -> Result<(), EndpointError> {
+    let (stop, in_use) = (CancellationToken::new(), InUse::default());
+    let health = Health::until(stop.clone());
+    let _http = observed::serve(options.http, &health, &in_use)?;
     let bundle = Bundle::read(&options.bundle)?;
     let seen = Fingerprint::of(&bundle);
     let port = bundle.config.phone_port;
     let endpoint = match options.listen {
         Some(address) => Endpoint::bind(address, service(&bundle)?)?,
-        None => bind_everywhere(&bundle)?,
+        None => bind_everywhere(options.port.unwrap_or(port), &bundle)?,
     };
+    // Where it was told a port, the phone port is somebody else's affair.
+    let told = options.listen.is_some() || options.port.is_some();
     tracing::info!(
         address = %endpoint.local_addr(),
         namespace = bundle.config.namespace,
         proxy = bundle.config.proxy,
         "phones are awaited"
     );
+    in_use.take(&bundle);
+    health.has(PHONES);
     let handle = endpoint.handle();
     warn_if_few(LIMIT_OF_CONNECTIONS, Limits::from(&bundle.config).connections);
     let apply = move |bundle: &Bundle| {
         handle.replace(service(bundle)?);
+        in_use.take(bundle);
         warn_if_few(LIMIT_OF_CONNECTIONS, Limits::from(&bundle.config).connections);
-        if bundle.config.phone_port != port {
+        if bundle.config.phone_port != port && !told {
             let now = bundle.config.phone_port;
             tracing::warn!(port, now, "the phone port changed; it takes effect at the next start");
         }
@@ -158,10 +179,16 @@ pub async fn run(options: EndpointOptions, shutdown: impl Future<Output = ()>) -
     };
     let age = reload::tell_of_age(options.bundle.clone(), reload::LOOK_AT_AGE_EVERY);
     let follow = reload::follow(options.bundle, RELOAD_EVERY, seen, apply);
+    let shutdown = async {
+        shutdown.await;
+        stop.cancel();
+    };
     tokio::select! {
         _cut_off = endpoint.serve(shutdown, options.drain) => {}
         () = follow => {}
         () = age => {}
+        // In the task that takes connections, so that it tells of that one.
+        () = health.beat() => {}
     }
     Ok(())
 }
@@ -171,8 +198,7 @@ fn service(bundle: &Bundle) -> Result<Service<RemoteAuthority>, EndpointError> {
 }
 
 /// Listens on all addresses, IPv6 and IPv4; on those of IPv4 alone where the system has no IPv6.
-fn bind_everywhere(bundle: &Bundle) -> Result<Endpoint<RemoteAuthority>, EndpointError> {
-    let port = bundle.config.phone_port;
+fn bind_everywhere(port: u16, bundle: &Bundle) -> Result<Endpoint<RemoteAuthority>, EndpointError> {
     let six = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
     match Endpoint::bind(six, service(bundle)?) {
         Err(EndpointError::Bind { source, .. }) if is_without_ipv6(&source) => {

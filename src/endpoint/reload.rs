@@ -17,6 +17,7 @@ use crate::authority::bundle::{Bundle, BundleError};
 use crate::pki::CertificateFacts;
 use crate::pki::certificate::from_pem;
 use crate::pki::control::renew_at;
+use crate::telemetry::endpoint::metrics;
 
 /// How often the bundle is compared.
 pub const RELOAD_EVERY: Duration = Duration::from_secs(5);
@@ -79,11 +80,14 @@ pub async fn follow(
         match outcome {
             Ok(()) => {
                 trouble.clear();
+                metrics().reloads.with(["ok"]).inc();
                 tracing::info!("the bundle changed; new connections are served by the new one");
             }
             Err(error) => {
                 let text = error.to_string();
+                metrics().bundle_current.value().set(0.0);
                 if text != trouble {
+                    metrics().reloads.with(["failed"]).inc();
                     tracing::warn!("the bundle changed and cannot be used, the last good one stays: {text}");
                     trouble = text;
                 }

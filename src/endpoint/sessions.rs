@@ -16,6 +16,7 @@ use super::connection::attend;
 use super::{EndpointError, Service};
 use crate::authority::questions::Authority;
 use crate::domain::blocks::SourceBlock;
+use crate::telemetry::endpoint::metrics;
 use crate::wire::SessionId;
 
 /// Connections the kernel keeps for us before they are accepted. After a power cut a building of phones comes at once; the
@@ -156,6 +157,7 @@ impl<A: Authority> Endpoint<A> {
                      by itself"
                 );
             }
+            metrics().no_place.with([if room.is_some() { "made_room" } else { "full" }]).inc();
             match room {
                 Some(stranger) => stranger.abort(),
                 None => return,

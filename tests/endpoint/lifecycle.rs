@@ -7,6 +7,7 @@ use std::time::Duration;
 use capf::authority::bundle::{Bundle, files};
 use capf::endpoint::reload::{Fingerprint, follow};
 use capf::endpoint::{Endpoint, EndpointError, EndpointOptions, Service, run};
+use capf::telemetry::server::HttpArgs;
 use capf::wire::{Command, Evidence, Reason, Version};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpSocket, TcpStream};
@@ -189,7 +190,9 @@ async fn a_phone_enrols_through_the_whole_endpoint_with_its_authority_across_the
     let options = EndpointOptions {
         bundle: folder.path().to_owned(),
         listen: Some(([127, 0, 0, 1], 0).into()),
+        port: None,
         drain: Duration::from_secs(5),
+        http: HttpArgs::default(),
     };
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = tokio::spawn(run(options, async {
