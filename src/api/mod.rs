@@ -11,6 +11,7 @@ mod conditions;
 mod evidence;
 mod fields;
 mod limits;
+mod log_level;
 mod operation;
 mod phone;
 mod proxy;
@@ -26,6 +27,7 @@ pub use fields::{
     resolve_key,
 };
 pub use limits::EndpointLimits;
+pub use log_level::{LOG_LEVEL_ANNOTATION, LogLevel, NoLevel, log_level};
 pub use operation::{
     Attempts, CertificateOperation, CertificateOperationSpec, CertificateOperationStatus, IssuedCertificateStatus,
     Phase,
