@@ -207,7 +207,10 @@ impl Proxies {
         };
         match before {
             None => drop(self.store.create(&wanted).await?),
-            Some(before) if (&before.data, &before.binary_data) != (&wanted.data, &wanted.binary_data) => {
+            Some(before)
+                if (&before.data, &before.binary_data) != (&wanted.data, &wanted.binary_data)
+                    || !same_owner(&before.metadata, &wanted.metadata) =>
+            {
                 self.store.replace(&wanted).await?;
             }
             Some(_) => {}
@@ -268,7 +271,9 @@ impl Proxies {
         };
         match before {
             None => drop(self.store.create(&wanted).await?),
-            Some(before) if before.data != wanted.data => drop(self.store.replace(&wanted).await?),
+            Some(before) if before.data != wanted.data || !same_owner(&before.metadata, &wanted.metadata) => {
+                drop(self.store.replace(&wanted).await?);
+            }
             Some(_) => {}
         }
         Ok(client.2)
@@ -312,6 +317,11 @@ fn octets(text: &str) -> ByteString {
 
 fn labelled(metadata: &ObjectMeta, proxy: &ObjectKey) -> bool {
     metadata.labels.as_ref().and_then(|labels| labels.get(PROXY_LABEL)) == Some(&proxy.name)
+}
+
+/// Whether an object goes with its present proxy. One of a proxy that was deleted, and is there again, would be collected.
+fn same_owner(one: &ObjectMeta, other: &ObjectMeta) -> bool {
+    one.owner_references == other.owner_references
 }
 
 fn unusable(why: &str) -> Obstacle {
