@@ -120,6 +120,32 @@ async fn three_commits_add_change_and_remove_phones() {
     .unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_person_changes_beside_git_is_undone_once_and_commands_change_nothing_that_git_has() {
+    let (product, flux) = installed("beside").await;
+    let first = flux.commit();
+    flux.follow("wellington");
+    flux.healthy("wellington", &first).await;
+    let waiting = "sep00a1b2c40002";
+    product.operation_status(waiting, "Install/Upgrade pending").await;
+
+    let before = versions(&product).await;
+    let printed = product.capf(None, &["renew-string", "SEP00A1B2C40002", "-n", product.ns()]);
+    assert!(printed.contains("revision: 1"), "{printed}");
+    assert_eq!(versions(&product).await, before);
+
+    let nothing = r#"{"spec":{"certificateOperation":"NoPendingOperation"}}"#;
+    product.kubectl(&["patch", &format!("ph/{waiting}"), "--type=merge", "-p", nothing]);
+    product.operation_status(waiting, "Install/Upgrade failed").await;
+    flux.reconcile("wellington", "heal").await;
+    product.operation_status(waiting, "Install/Upgrade pending").await;
+    assert_eq!(phases(&product, waiting).await, [Phase::Failed, Phase::Pending]);
+
+    let before = versions(&product).await;
+    flux.reconcile("wellington", "again").await;
+    assert_eq!(versions(&product).await, before);
+}
+
 /// The manifest of a phone as the examples write them.
 fn new_phone(device: &str) -> String {
     format!(

@@ -7,7 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::ResourceExt as _;
 
 use crate::examples::kustomized;
-use crate::product::{Options, Product, digits};
+use crate::harness::ControlPlane;
+use crate::product::{Options, Product, digits, install_crds};
 
 /// Who Git applies as.
 const GIT: &str = "git";
@@ -84,6 +85,19 @@ async fn git_owns_specs_and_the_controllers_own_statuses_and_applying_again_writ
     }
     let proxy: CertificateAuthorityProxy = product.api().get("main").await.unwrap();
     check_owners("main", proxy.managed_fields());
+}
+
+#[test]
+fn the_resource_types_applied_again_are_not_written() {
+    let plane = ControlPlane::shared();
+    install_crds(plane);
+    let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
+    let versions = || {
+        plane.kubectl(&["apply", "--server-side", "-f", crds]).unwrap();
+        let version = "jsonpath={.items[*].metadata.resourceVersion}";
+        plane.kubectl(&["get", "-f", crds, "-o", version]).unwrap()
+    };
+    assert_eq!(versions(), versions());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -167,7 +167,7 @@ impl Flux {
     pub async fn reconcile(&self, site: &str, request: &str) {
         let annotation = format!("reconcile.fluxcd.io/requestedAt={request}");
         self.plane
-            .kubectl(&["annotate", "-n", &self.namespace, &format!("kustomization/{site}"), &annotation])
+            .kubectl(&["annotate", "-n", &self.namespace, &format!("kustomization/{site}"), &annotation, "--overwrite"])
             .unwrap();
         eventually("what was asked for is reconciled", FLUX_PATIENCE, || async {
             let status = self.kustomization(site).await?;

@@ -25,4 +25,4 @@ pub use error::HarnessError;
 pub use eventually::{Outcome, eventually};
 pub use namespace::Namespace;
 pub use process::{Process, is_alive, signal};
-pub use tools::{capf_binary, free_port};
+pub use tools::{capf_binary, free_port, helm};

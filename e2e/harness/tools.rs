@@ -85,6 +85,15 @@ pub(crate) fn supervisor() -> Result<PathBuf, HarnessError> {
     once(&SUPERVISOR, "e2e/supervisor/build")
 }
 
+/// Helm 3, built first where that is needed.
+///
+/// # Errors
+/// [`HarnessError::Build`] when it cannot be built.
+pub fn helm() -> Result<PathBuf, HarnessError> {
+    static HELM: Mutex<Option<PathBuf>> = Mutex::new(None);
+    once(&HELM, "e2e/helm/build")
+}
+
 /// Runs a build script the first time, and again only after it failed.
 fn once(cell: &Mutex<Option<PathBuf>>, script: &str) -> Result<PathBuf, HarnessError> {
     let mut known = cell.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

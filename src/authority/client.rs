@@ -31,7 +31,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::bundle::Bundle;
 use super::questions::{
-    Authority, COMPLETE, CompleteAnswer, CompleteRequest, ISSUE, IssueAnswer, IssueRequest, MAX_BODY, OPEN, OpenAnswer,
+    Authority, COMPLETE, CompleteAnswer, CompleteRequest, ISSUE, IssueAnswer, IssueRequest, MAX_BODY, OPEN, OpenReply,
     OpenRequest, SERVER_NAME, Unavailable,
 };
 use crate::tls::{OwnClock, TlsError, certificates, crypto_provider, private_key, roots};
@@ -207,7 +207,7 @@ impl RemoteAuthority {
 }
 
 impl Authority for RemoteAuthority {
-    async fn open(&self, request: OpenRequest) -> Result<OpenAnswer, Unavailable> {
+    async fn open(&self, request: OpenRequest) -> Result<OpenReply, Unavailable> {
         self.ask(Path::Open, &request).await
     }
 

@@ -10,10 +10,12 @@ use kube::{Api, Client, Config};
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, Span};
 
 use super::endpoints::{self, EndpointFlags, Endpoints};
 use super::events::Reporter;
 use super::lease::Candidate;
+use super::log_level::level_of;
 use super::noticed::Noticer;
 use super::phone::Phones;
 use super::proxy::Proxies;
@@ -28,6 +30,7 @@ use crate::api::{
 use crate::authority::credentials::{Credentials, CredentialsError};
 use crate::authority::server::{ServerError, serve};
 use crate::authority::service::Service;
+use crate::logging;
 use crate::telemetry::controller::metrics;
 use crate::telemetry::health::Health;
 use crate::telemetry::server::{HttpArgs, HttpError};
@@ -283,7 +286,8 @@ async fn work(loops: &Arc<Loops>) {
             let _worker = loops.health.worker();
             loop {
                 let key = queue.next().await;
-                loops.one(key, &queue).await;
+                let span = loops.span(&key);
+                loops.one(key, &queue).instrument(span).await;
             }
         });
     }
@@ -301,6 +305,16 @@ async fn work(loops: &Arc<Loops>) {
 }
 
 impl Loops {
+    /// The span of work on a phone that is logged at a level of its own; none for all others.
+    fn span(&self, key: &WorkKey) -> Span {
+        let WorkKey::Phone(key) = key else { return Span::none() };
+        let level = self.world.phone_view(key).phone.and_then(|phone| level_of(&phone));
+        let Some(level) = level else { return Span::none() };
+        let span = tracing::error_span!("work", phone = %key);
+        logging::raise(&span, level);
+        span
+    }
+
     async fn one(&self, key: WorkKey, queue: &Queue) {
         let done = match &key {
             WorkKey::Phone(phone) => self.phones.reconcile(phone).await.map_err(|e| e.to_string()),

@@ -173,7 +173,8 @@ impl<A: Authority> Endpoint<A> {
                 return;
             }
         };
-        let span = tracing::info_span!(
+        // At every level of the log: what is written at all is to be found.
+        let span = tracing::error_span!(
             "session",
             id = %id.number(),
             %peer,

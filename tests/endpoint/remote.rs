@@ -154,7 +154,7 @@ async fn questions_share_a_connection_and_carry_the_proxys_certificate() {
     let controller = Controller::new(&ca, SERVER_NAME, |_, _, _| answer(200, NOTHING)).await;
     let authority = client(&ca, &[controller.address]);
     for _ in 0..3 {
-        let answer = authority.open(request()).await;
+        let answer = authority.open(request()).await.map(|reply| reply.answer);
         assert_eq!(answer, Ok(OpenAnswer::NothingScheduled));
     }
     assert_eq!((controller.connections(), controller.requests()), (1, 3));
@@ -191,7 +191,7 @@ async fn a_failed_try_is_repeated_on_a_fresh_connection() {
         _ => answer(200, NOTHING),
     })
     .await;
-    let answer = client(&ca, &[controller.address]).open(request()).await;
+    let answer = client(&ca, &[controller.address]).open(request()).await.map(|reply| reply.answer);
     assert_eq!(answer, Ok(OpenAnswer::NothingScheduled));
     assert_eq!((controller.connections(), controller.requests()), (3, 3));
 }

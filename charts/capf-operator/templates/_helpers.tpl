@@ -58,10 +58,11 @@ app.kubernetes.io/version: {{ (index . 0).Chart.AppVersion | quote }}
 {{ .Values.proxy.namespace | default (include "capf.watchNamespace" .) }}
 {{- end -}}
 
-{{/* Proxy, namespace and server of `helm test`; no proxy, no test. */}}
+{{/* Proxy, namespace and server of `helm test`; no proxy, no test. Controllers keep no Service for endpoints outside. */}}
 {{- define "capf.testProxy" -}}
+{{- $outside := and (eq (.Values.proxy.spec.placement | default "InCluster") "External") (not .Values.test.server) -}}
 {{- if .Values.test.enabled -}}
-{{ .Values.test.proxy | default (ternary .Values.proxy.name "" .Values.proxy.enabled) }}
+{{ .Values.test.proxy | default (ternary .Values.proxy.name "" (and .Values.proxy.enabled (not $outside))) }}
 {{- end -}}
 {{- end -}}
 
