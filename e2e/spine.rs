@@ -19,6 +19,8 @@ mod in_cluster;
 mod nothing_again;
 #[path = "spine/refusals.rs"]
 mod refusals;
+#[path = "spine/rotation.rs"]
+mod rotation;
 #[path = "spine/secrets.rs"]
 mod secrets;
 #[path = "spine/strings.rs"]
