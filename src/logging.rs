@@ -106,8 +106,9 @@ pub fn raise(span: &Span, level: LogLevel) {
     span.with_subscriber(|(id, subscriber)| {
         let registry = subscriber.downcast_ref::<Registry>();
         if let Some(span) = registry.and_then(|registry| registry.span(id)) {
-            let before = span.extensions_mut().replace(Raised::to(level));
-            // Not in the statement above: what it had is given back when nothing of it is locked.
+            // Made before, and what it had given back after, the span's own lock is held.
+            let raised = Raised::to(level);
+            let before = span.extensions_mut().replace(raised);
             drop(before);
         }
     });
