@@ -8,6 +8,13 @@ CACHE = $${XDG_CACHE_HOME:-$$HOME/.cache}/capf-operator
 # Targets below tests/ need no cluster, those below e2e/ start one.
 FAST = $$(ls tests/*.rs tests/*/main.rs | sed 's|^tests/\([a-z0-9_]*\).*|--test \1|')
 E2E = $$(awk -F'"' '/^\[\[/ { test = /test/ } /^name/ { name = $$2 } /^path = "e2e/ && test { print "--test", name }' Cargo.toml)
+# Targets that wait for Leases, phones and pods most of their time: one after the other, while the others run beside
+# them on control planes of their own. What either prints is shown when it is over.
+WAITING = faults node
+OTHERS = $$(printf '%s %s\n' $(E2E) | grep -vxF $(foreach name,$(WAITING),-e '--test $(name)'))
+BESIDE = $(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going
+# Cargo takes make's word for how much it may do at once, which is not meant here.
+ALONE = env -u MAKEFLAGS
 
 .PHONY: help
 help: ## List these commands
@@ -49,9 +56,19 @@ abuse: ## Kill, stop, crowd and starve the product, and see that it holds; a qua
 	cargo build --release --example abuse
 	CAPF_BIN=target/release/capf target/release/examples/abuse $(ABUSE)
 
+.PHONY: image
+image: ## Build the container image, as an OCI archive target/image/capf-operator.tar; no builder, no registry
+	image/build
+
+.PHONY: repro
+repro: ## Build the image of the last commit twice, from nothing and in two places, and compare the bytes
+	image/repro
+
 .PHONY: test
-test: ## Run every test; the first time builds a control plane, in some minutes (e2e/README.md)
-	cargo test
+test: image ## Run every test; the first time builds a control plane, in some minutes (e2e/README.md)
+	cargo test --no-run --lib --bins --tests
+	$(BESIDE) test-waiting test-others
+	cargo test --doc
 
 .PHONY: test-fast
 test-fast: ## Run the tests that need no cluster
@@ -59,8 +76,17 @@ test-fast: ## Run the tests that need no cluster
 	cargo test --doc
 
 .PHONY: e2e
-e2e: ## Run the tests on a real control plane
-	cargo test $(E2E)
+e2e: image ## Run the tests on a real control plane
+	cargo test --no-run $(E2E)
+	$(BESIDE) test-waiting e2e-others
+
+.PHONY: test-waiting test-others e2e-others
+test-waiting:
+	$(ALONE) cargo test --no-fail-fast $(addprefix --test ,$(WAITING))
+test-others:
+	$(ALONE) cargo test --no-fail-fast --lib --bins $(FAST) $(OTHERS)
+e2e-others:
+	$(ALONE) cargo test --no-fail-fast $(OTHERS)
 
 .PHONY: lint
 lint: ## Check the format, and clippy's and the compiler's lints
@@ -78,10 +104,16 @@ deny: ## Check licences, banned crates and sources of the dependencies
 	cargo deny check --hide-inclusion-graph bans licenses sources
 
 .PHONY: generate
-generate: ## Make the generated files anew: crds/, docs/cli.md and docs/metrics.md
+generate: ## Make the generated files anew: crds/, docs/cli.md, docs/metrics.md, deploy/ and those of the chart
 	cargo run --quiet -- crds --output crds
 	mkdir -p docs && cargo run --quiet -- cli-reference > docs/cli.md
 	cargo run --quiet -- metrics-reference > docs/metrics.md
+	cargo run --quiet --example generate-chart
+
+.PHONY: chart
+chart: ## Check the chart and pack it into target/chart
+	helm=$$(e2e/helm/build) && "$$helm" lint --strict charts/capf-operator && \
+		"$$helm" package --destination target/chart charts/capf-operator
 
 .PHONY: ci
 ci: ## Run what is run before a change is accepted

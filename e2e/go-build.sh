@@ -20,8 +20,9 @@ source_hash() {
 	)
 }
 
-# build_once WHAT SOURCE OUTPUT LDFLAGS: builds the program WHAT from the folder SOURCE into the file OUTPUT unless it is
-# there already. However many call this at once, one builds and the others wait for it.
+# build_once WHAT SOURCE OUTPUT LDFLAGS [PACKAGE]: builds the program WHAT from the folder SOURCE, or from PACKAGE of the
+# modules that this folder names, into the file OUTPUT unless it is there already. However many call this at once, one
+# builds and the others wait for it.
 build_once() {
 	if [ -x "$3" ]; then return; fi
 	if ! command -v go >/dev/null 2>&1; then
@@ -44,11 +45,11 @@ go_build() (
 	# The caller's Go settings must not change what is built.
 	export CGO_ENABLED=0 GOFLAGS=-mod=readonly GOWORK=off GOOS='' GOARCH='' GOEXPERIMENT=''
 	# Also fetches the modules, where they are not there yet. What is stale depends on -trimpath.
-	stale=$(go list -trimpath -deps -f '{{if .Stale}}stale{{end}}' .) ||
+	stale=$(go list -trimpath -deps -f '{{if .Stale}}stale{{end}}' "${5:-.}") ||
 		die "cannot build $1: Go cannot read its modules (see above). Check go version (1.24 or newer), the network and the Go proxy setting (go env GOPROXY), or $no_go_remedy."
 	total=$(echo "$stale" | grep -c stale) || true
 	: >"$3.log"
-	go build -v -buildvcs=false -trimpath -ldflags "-s -w $4" -o "$3.new" . 2>"$3.log" &
+	go build -v -buildvcs=false -trimpath -ldflags "-s -w $4" -o "$3.new" "${5:-.}" 2>"$3.log" &
 	build=$!
 	trap 'kill $build 2>/dev/null; exit 130' INT TERM HUP
 	progress "$build" "$3.log" "$total"

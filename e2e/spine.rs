@@ -13,6 +13,8 @@ mod explain;
 mod guessing;
 #[path = "spine/hostile.rs"]
 mod hostile;
+#[path = "spine/in_cluster.rs"]
+mod in_cluster;
 #[path = "spine/nothing_again.rs"]
 mod nothing_again;
 #[path = "spine/refusals.rs"]

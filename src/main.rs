@@ -47,8 +47,15 @@ async fn dispatch(command: Command) -> Result<ExitCode, Box<dyn Error>> {
         Command::RenewString(args) => cli::rerun::run(Wish::RenewString, &args).await?,
         Command::Explain(args) => cli::explain::run(&args).await?,
         Command::EndpointBundle(args) => cli::endpoint_bundle::run(&args).await?,
+        Command::SmokeTest(args) => {
+            let stop = CancellationToken::new();
+            tokio::spawn(cancel_when_told(stop.clone()));
+            cli::smoke_test::run(&args, stop).await?;
+        }
+        Command::RemoveKeys(args) => cli::remove_keys::run(&args).await?,
         Command::Crds(args) => cli::crds::run(&args)?,
         Command::CliReference => cli::reference::run()?,
+        Command::Pause => cli::pause::run(told_to_stop()).await?,
         Command::MetricsReference => cli::reference::metrics()?,
     }
     Ok(ExitCode::SUCCESS)

@@ -29,6 +29,11 @@ fn base(kind: &str) -> Value {
     }
 }
 
+/// A proxy with these endpoints.
+fn in_cluster(endpoints: Value) -> Value {
+    json!({"spec": {"placement": "InCluster", "endpoints": endpoints}})
+}
+
 #[test]
 fn manifests_that_make_sense_are_accepted() {
     let accepted = [
@@ -50,6 +55,28 @@ fn manifests_that_make_sense_are_accepted() {
                 "expiredMIC": {"policy": "AllowUntil", "until": "2030-01-01T00:00:00Z"},
                 "phoneDefaults": {"authenticationMode": "ByExistingCertificatePrecedenceToLSC"},
             }}),
+        ),
+        (PROXY, json!({"spec": {"placement": null}})),
+        (PROXY, in_cluster(json!({}))),
+        (
+            PROXY,
+            in_cluster(json!({
+                "replicas": 16,
+                "resources": {"requests": {"cpu": "0.5"}, "limits": {"cpu": "2", "memory": "1Gi"}},
+                "nodeSelector": {"kubernetes.io/os": "linux"},
+                "tolerations": [
+                    {"operator": "Exists"},
+                    {"key": "voice", "value": "yes", "effect": "NoExecute", "tolerationSeconds": 60},
+                ],
+                "topologySpreadConstraints": [
+                    {"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule"},
+                ],
+                "priorityClassName": "system-cluster-critical",
+                "service": {
+                    "type": "LoadBalancer", "annotations": {"example.net/pool": "voice"}, "nodePort": 30_804,
+                    "loadBalancerClass": "example.net/lb", "loadBalancerSourceRanges": ["192.0.2.0/24", "2001:db8::/56"],
+                },
+            })),
         ),
         (PHONE, json!({})),
         (PHONE, json!({"spec": {"authenticationMode": "ByExistingCertificatePrecedenceToMIC"}})),
@@ -82,8 +109,29 @@ fn manifests_that_make_no_sense_are_refused_and_the_field_is_named() {
     let too_long = "x".repeat(65);
     let refused = [
         (PROXY, json!({"metadata": {"name": "a".repeat(41)}}), "metadata.name"),
-        (PROXY, json!({"spec": {"placement": null}}), "placement: InCluster"),
-        (PROXY, json!({"spec": {"placement": "InCluster"}}), "placement: InCluster"),
+        (PROXY, json!({"metadata": {"name": "a.b"}, "spec": {"placement": "InCluster"}}), "metadata.name"),
+        (PROXY, json!({"metadata": {"name": "1a"}, "spec": {"placement": null}}), "metadata.name"),
+        (PROXY, json!({"spec": {"endpoints": {}}}), "endpoints: says how pods run"),
+        (PROXY, in_cluster(json!({"replicas": 0})), "spec.endpoints.replicas"),
+        (PROXY, in_cluster(json!({"replicas": 17})), "spec.endpoints.replicas"),
+        (PROXY, in_cluster(json!({"resources": {"limits": {"cpu": "many"}}})), "spec.endpoints.resources.limits.cpu"),
+        (PROXY, in_cluster(json!({"nodeSelector": {"a": "x".repeat(64)}})), "spec.endpoints.nodeSelector.a"),
+        (PROXY, in_cluster(json!({"tolerations": [{"value": "a"}]})), "operator must be Exists"),
+        (
+            PROXY,
+            in_cluster(json!({"tolerations": [{"key": "a", "operator": "Exists", "value": "b"}]})),
+            "value goes with",
+        ),
+        (PROXY, in_cluster(json!({"tolerations": [{"key": "a", "tolerationSeconds": 1}]})), "NoExecute"),
+        (PROXY, in_cluster(json!({"topologySpreadConstraints": [{"maxSkew": 1}]})), "topologyKey: is required"),
+        (PROXY, in_cluster(json!({"service": {"nodePort": 30_804}})), "nodePort goes with"),
+        (PROXY, in_cluster(json!({"service": {"type": "NodePort", "loadBalancerClass": "a/b"}})), "type LoadBalancer"),
+        (
+            PROXY,
+            in_cluster(json!({"service": {"type": "LoadBalancer", "loadBalancerSourceRanges": ["everywhere"]}})),
+            "loadBalancerSourceRanges[]",
+        ),
+        (PROXY, in_cluster(json!({"service": {"type": "ExternalName"}})), "spec.endpoints.service.type"),
         (PROXY, json!({"spec": {"placement": "Elsewhere"}}), "spec.placement"),
         (PROXY, json!({"spec": {"certificateIssuer": "Keon"}}), "certificateIssuer"),
         (PROXY, json!({"spec": {"keonJurisdictionID": "x"}}), "keonJurisdictionID"),

@@ -56,10 +56,13 @@ fn every_string_list_and_number_is_bounded() {
         }
         Some("array") => assert!(field["maxItems"].is_u64(), "{path} is a list without a bound"),
         Some("integer") => assert!(field["format"].is_string() || field["maximum"].is_number(), "{path}"),
-        Some("object") => {
-            assert!(field["properties"].is_object(), "{path} holds anything");
-            assert!(field.get("additionalProperties").is_none(), "{path} is a map without a bound");
-        }
+        Some("object") => match field.get("additionalProperties") {
+            None => assert!(field["properties"].is_object(), "{path} holds anything"),
+            Some(values) => {
+                let bounded = field["maxProperties"].is_u64() && values["maxLength"].is_u64();
+                assert!(bounded, "{path} is a map without a bound");
+            }
+        },
         Some("boolean") => {}
         other => panic!("{path} is of type {other:?}"),
     });

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use capf::{cli, crds, telemetry};
 
+#[path = "../charts/made.rs"]
+mod made;
+
 fn committed(path: &str) -> String {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}; run `make generate`", path.display()))
@@ -28,6 +31,22 @@ fn no_crd_is_left_over() {
     for entry in fs::read_dir(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("crds")).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         assert!(made.contains(&name), "crds/{name} belongs to no kind; remove it");
+    }
+}
+
+#[test]
+fn what_is_made_of_the_chart_is_current() {
+    for made in made::all() {
+        assert_current(&made.path, &made.content);
+    }
+}
+
+#[test]
+fn no_crd_of_the_chart_is_left_over() {
+    let made: Vec<_> = made::all().into_iter().map(|made| made.path).collect();
+    for entry in fs::read_dir(made::root().join("charts/capf-operator/templates/crds")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(made.iter().any(|path| path.ends_with(&name)), "templates/crds/{name} belongs to no kind; remove it");
     }
 }
 

@@ -1,4 +1,5 @@
-// The end-to-end tests' control plane: etcd, kube-apiserver, kube-controller-manager and kubectl in one static binary.
+// The end-to-end tests' Kubernetes: control plane (etcd, kube-apiserver, kube-controller-manager, kube-scheduler), node
+// (kubelet, kube-proxy) and kubectl in one static binary.
 //
 // Nobody publishes these programs where a machine with only package registries in reach could fetch them, but all of
 // them are Go packages. One binary shares what they have in common, so it is built once and takes a quarter of the
@@ -6,6 +7,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,6 +21,9 @@ import (
 	kubectlutil "k8s.io/kubectl/pkg/cmd/util"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	controllermanager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
+	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
+	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
+	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 
 	// What the components' own main packages import besides: log formats and metrics register themselves.
 	_ "k8s.io/component-base/logs/json/register"
@@ -26,12 +31,15 @@ import (
 	_ "k8s.io/component-base/metrics/prometheus/version"
 )
 
-// parts are the programs in here by the name they are called by. A further one (kube-scheduler, kubelet, kube-proxy)
-// is one line here, its import, and its name in the build script's list.
+// parts are the programs in here by the name they are called by. A further one is one line here, its import, and its
+// name in the build script's list.
 var parts = map[string]func() int{
 	"etcd":                    func() int { etcdmain.Main(os.Args); return 0 },
 	"kube-apiserver":          command(apiserver.NewAPIServerCommand),
 	"kube-controller-manager": command(controllermanager.NewControllerManagerCommand),
+	"kube-scheduler":          command(func() *cobra.Command { return scheduler.NewSchedulerCommand() }),
+	"kubelet":                 command(func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) }),
+	"kube-proxy":              command(proxy.NewProxyCommand),
 	"kubectl":                 kubectl,
 }
 

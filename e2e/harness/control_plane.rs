@@ -95,13 +95,16 @@ impl ControlPlane {
     /// # Errors
     /// [`HarnessError::Build`] or [`HarnessError::Start`].
     pub fn start_with(flags: &[&str]) -> Result<Self, HarnessError> {
-        let assets = tools::assets()?;
-        let name = format!("{}-{:016x}", std::process::id(), tools::random());
+        Self::supervised("up", tools::assets()?, flags)
+    }
+
+    /// One that `capf-e2e` starts in a mode, of the programs in a folder.
+    pub(crate) fn supervised(mode: &str, assets: PathBuf, flags: &[&str]) -> Result<Self, HarnessError> {
         let mut command = Command::new(tools::supervisor()?);
         command
-            .arg("up")
+            .arg(mode)
             .arg("--dir")
-            .arg(env::temp_dir().join("capf-e2e").join(name))
+            .arg(new_dir())
             .arg("--assets")
             .arg(&assets)
             .args(flags)
@@ -310,6 +313,11 @@ impl Drop for ControlPlane {
         *pipes = None;
         let _ = self.supervisor.wait();
     }
+}
+
+/// A directory that is nobody else's; it is not made.
+pub(crate) fn new_dir() -> PathBuf {
+    env::temp_dir().join("capf-e2e").join(format!("{}-{:016x}", std::process::id(), tools::random()))
 }
 
 /// One line of the supervisor's, or why there is none.

@@ -45,6 +45,22 @@ pub enum HarnessError {
         /// What it said on stderr, trimmed.
         stderr: String,
     },
+    /// A program that was to do something and end, ended with an error.
+    #[error("{program} ended with {status}: {stderr}")]
+    Program {
+        /// The program.
+        program: String,
+        /// Its exit status.
+        status: String,
+        /// What it said on stderr, trimmed.
+        stderr: String,
+    },
+    /// A pod has no running container.
+    #[error("no container of pod {pod} runs")]
+    NoContainer {
+        /// Namespace and name.
+        pod: String,
+    },
     /// The API server refused, or could not be asked.
     #[error("cannot {action}: {source}")]
     Kube {

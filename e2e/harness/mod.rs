@@ -13,16 +13,16 @@
 //! Linux, `sh`, and either Go or ready-made binaries; see `e2e/README.md`.
 #![allow(dead_code, unused_imports, reason = "each target that includes this uses a part of it")]
 
-mod control_plane;
+pub(crate) mod control_plane;
 mod error;
 mod eventually;
 mod namespace;
 mod process;
-mod tools;
+pub(crate) mod tools;
 
 pub use control_plane::{ControlPlane, Pids};
 pub use error::HarnessError;
 pub use eventually::{Outcome, eventually};
 pub use namespace::Namespace;
 pub use process::{Process, is_alive, signal};
-pub use tools::{capf_binary, free_port};
+pub use tools::{capf_binary, free_port, helm};

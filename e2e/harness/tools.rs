@@ -51,7 +51,7 @@ pub fn free_port() -> u16 {
 }
 
 /// A number that is different each time and in each process. Not for secrets: it comes from the seeds of std's maps.
-pub(super) fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
@@ -61,10 +61,37 @@ pub(super) fn assets() -> Result<PathBuf, HarnessError> {
     once(&ASSETS, "e2e/controlplane/build")
 }
 
+/// A folder that holds kube-scheduler, kubelet and kube-proxy as well, built first where that is needed.
+pub(crate) fn node_assets() -> Result<PathBuf, HarnessError> {
+    static ASSETS: Mutex<Option<PathBuf>> = Mutex::new(None);
+    once(&ASSETS, "e2e/controlplane/build --node")
+}
+
+/// CoreDNS, built first where that is needed.
+pub(crate) fn coredns() -> Result<PathBuf, HarnessError> {
+    static COREDNS: Mutex<Option<PathBuf>> = Mutex::new(None);
+    once(&COREDNS, "e2e/coredns/build")
+}
+
+/// The program `capf-pod`, built first where that is needed.
+pub(crate) fn pod() -> Result<PathBuf, HarnessError> {
+    static POD: Mutex<Option<PathBuf>> = Mutex::new(None);
+    once(&POD, "e2e/pod/build")
+}
+
 /// The program `capf-e2e`, built first where that is needed.
-pub(super) fn supervisor() -> Result<PathBuf, HarnessError> {
+pub(crate) fn supervisor() -> Result<PathBuf, HarnessError> {
     static SUPERVISOR: Mutex<Option<PathBuf>> = Mutex::new(None);
     once(&SUPERVISOR, "e2e/supervisor/build")
+}
+
+/// Helm 3, built first where that is needed.
+///
+/// # Errors
+/// [`HarnessError::Build`] when it cannot be built.
+pub fn helm() -> Result<PathBuf, HarnessError> {
+    static HELM: Mutex<Option<PathBuf>> = Mutex::new(None);
+    once(&HELM, "e2e/helm/build")
 }
 
 /// Runs a build script the first time, and again only after it failed.
@@ -78,10 +105,12 @@ fn once(cell: &Mutex<Option<PathBuf>>, script: &str) -> Result<PathBuf, HarnessE
     Ok(path)
 }
 
-/// Runs a script that prints a path. Its progress goes straight to stderr, past the test runner's capture: a build of
+/// Runs a script that prints a path; it may be followed by arguments. Its progress goes straight to stderr, past the test runner's capture: a build of
 /// minutes should not look like a hang.
 fn build(script: &str) -> Result<PathBuf, HarnessError> {
-    let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join(script))
+    let mut words = script.split(' ');
+    let output = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join(words.next().unwrap_or_default()))
+        .args(words)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()

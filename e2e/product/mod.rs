@@ -78,8 +78,20 @@ impl Product {
         Self::start_with(name, Options::default()).await
     }
 
-    /// Installs.
+    /// Installs, with a proxy `main` and its endpoint.
     pub async fn start_with(name: &str, options: Options) -> Self {
+        let mut product = Self::install(name, options).await;
+        product.apply(&format!(
+            "apiVersion: capf.dev/v1alpha1\nkind: CertificateAuthorityProxy\nmetadata: {{name: main}}\nspec:\n  \
+             placement: External\n{}\n",
+            product.options.proxy
+        ));
+        product.serve().await;
+        product
+    }
+
+    /// Installs the controllers alone: the proxy comes from elsewhere.
+    pub async fn install(name: &str, options: Options) -> Self {
         let plane = options.plane.unwrap_or_else(ControlPlane::shared);
         install_crds(plane);
         let client = plane.client(None);
@@ -106,15 +118,14 @@ impl Product {
         for replica in 0..product.options.replicas {
             product.start_controller(replica);
         }
-        product.apply(&format!(
-            "apiVersion: capf.dev/v1alpha1\nkind: CertificateAuthorityProxy\nmetadata: {{name: main}}\nspec:\n  \
-             placement: External\n{}\n",
-            product.options.proxy
-        ));
-        product.proxy_ready().await;
-        product.export_bundle();
-        product.start_endpoint();
         product
+    }
+
+    /// Starts the endpoint of the proxy `main`, when that is Ready.
+    pub async fn serve(&mut self) {
+        self.proxy_ready().await;
+        self.export_bundle();
+        self.start_endpoint();
     }
 
     /// Name of the namespace.
@@ -141,6 +152,8 @@ impl Product {
             .args(["controller", "--namespace", self.ns(), "--watch-namespace", self.ns()])
             .args(["--identity", &format!("replica-{replica}"), "--log-level", self.options.log_level])
             .args(["--listen", &format!("127.0.0.1:{}", self.questions[replica])])
+            .args(["--endpoint-image", "example.net/capf:test"])
+            .args(["--advertise-in-cluster", &format!("localhost:{}", self.questions[0])])
             .args(["--http-listen", &self.controller_http(replica)])
             .args(advertised);
         if let Some(seconds) = self.options.lease_seconds {

@@ -170,6 +170,7 @@ async fn a_new_certificate_revision_makes_the_keys_anew_and_asks_for_a_ctl_updat
 fn examples(namespace: &str) -> String {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/examples");
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.is_file());
     files.sort();
     let texts = files.iter().map(|file| std::fs::read_to_string(file).unwrap());
     let kept = texts.filter(|text| !text.contains("kind: Namespace"));

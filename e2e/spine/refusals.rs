@@ -48,7 +48,13 @@ const PHONES: &[(&str, &str)] = &[
 
 /// A proxy's spec, and what the refusal must name.
 const PROXIES: &[(&str, &str)] = &[
-    ("placement: InCluster", "placement"),
+    ("placement: External, endpoints: {replicas: 2}", "endpoints"),
+    ("endpoints: {replicas: 17}", "spec.endpoints.replicas"),
+    ("endpoints: {image: example.net/other}", "spec.endpoints.image"),
+    ("endpoints: {tolerations: [{value: a}]}", "operator must be Exists"),
+    ("endpoints: {service: {nodePort: 30804}}", "nodePort goes with"),
+    ("endpoints: {service: {type: ClusterIP, loadBalancerSourceRanges: [192.0.2.0/24]}}", "type LoadBalancer"),
+    ("endpoints: {resources: {limits: {memory: 1.5Gi}}}", "spec.endpoints.resources.limits.memory"),
     ("certificateIssuer: Keon", "certificateIssuer"),
     ("certificateIssuer: Verisign", "spec.certificateIssuer"),
     ("placement: External, keonJurisdictionID: x", "keonJurisdictionID"),

@@ -106,6 +106,13 @@ async fn the_controllers_own_rights_do_not_let_it_list_secrets() {
         ("delete", "certificateoperations.capf.dev", "yes"),
         ("delete", "phones.capf.dev", "no"),
         ("create", "pods", "no"),
+        ("list", "pods", "no"),
+        ("patch", "deployments.apps", "yes"),
+        ("update", "deployments.apps", "no"),
+        ("patch", "deployments.apps/scale", "no"),
+        ("list", "services", "no"),
+        ("delete", "services", "yes"),
+        ("watch", "poddisruptionbudgets.policy", "no"),
     ] {
         let mut command = product.plane.kubectl_command(Some("capf-controller"));
         let output = command.args(["auth", "can-i", verb, resource, "-n", product.ns()]).output().unwrap();

@@ -35,6 +35,10 @@ func users() []*user {
 		// Not by its RBAC role: that one expects each of its controllers to have a service account.
 		{name: "system:kube-controller-manager", groups: []string{"system:masters"}, kubeconfig: "kubeconfig-kcm"},
 	}
+	for _, part := range []string{"kube-scheduler", "kube-proxy"} {
+		all = append(all, &user{name: "system:" + part, kubeconfig: "kubeconfig-" + part})
+	}
+	all = append(all, &user{name: "system:node:" + nodeName, groups: []string{"system:nodes"}, kubeconfig: "kubeconfig-kubelet"})
 	for _, plain := range []string{"capf-controller", "capf-reporter", "capf-nobody"} {
 		all = append(all, &user{name: plain, kubeconfig: "kubeconfig-" + plain})
 	}
@@ -74,7 +78,21 @@ func newCredentials(dir string) (*credentials, error) {
 	if err := c.write("ca.crt", pemOf("CERTIFICATE", der)); err != nil {
 		return nil, err
 	}
-	if err := c.serving(); err != nil {
+	api := certificate("kube-apiserver")
+	api.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.ParseIP(serviceIP), net.ParseIP(nodeIP)}
+	api.DNSNames = []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"}
+	if err := c.issue("apiserver", api, x509.ExtKeyUsageServerAuth); err != nil {
+		return nil, err
+	}
+	kubelet := certificate(nodeName)
+	kubelet.IPAddresses = []net.IP{net.ParseIP(nodeIP)}
+	if err := c.issue("kubelet", kubelet, x509.ExtKeyUsageServerAuth); err != nil {
+		return nil, err
+	}
+	// What the API server shows to a kubelet: logs, exec and port-forward go this way.
+	client := certificate("kube-apiserver-kubelet-client")
+	client.Subject.Organization = []string{"system:masters"}
+	if err := c.issue("kubelet-client", client, x509.ExtKeyUsageClientAuth); err != nil {
 		return nil, err
 	}
 	if err := c.serviceAccountKey(); err != nil {
@@ -83,25 +101,22 @@ func newCredentials(dir string) (*credentials, error) {
 	return c, c.write("tokens.csv", []byte(c.tokenFile()))
 }
 
-// serving makes the certificate that the API server presents.
-func (c *credentials) serving() error {
+// issue makes a key and a certificate for it.
+func (c *credentials) issue(name string, template *x509.Certificate, usage x509.ExtKeyUsage) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return fmt.Errorf("cannot make the API server's key: %w", err)
+		return fmt.Errorf("cannot make the key %s: %w", name, err)
 	}
-	template := certificate("kube-apiserver")
 	template.KeyUsage = x509.KeyUsageDigitalSignature
-	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-	template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.ParseIP(serviceIP)}
-	template.DNSNames = []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"}
+	template.ExtKeyUsage = []x509.ExtKeyUsage{usage}
 	der, err := x509.CreateCertificate(rand.Reader, template, c.ca, &key.PublicKey, c.caKey)
 	if err != nil {
-		return fmt.Errorf("cannot make the API server's certificate: %w", err)
+		return fmt.Errorf("cannot make the certificate %s: %w", name, err)
 	}
-	if err := c.write("apiserver.crt", pemOf("CERTIFICATE", der)); err != nil {
+	if err := c.write(name+".crt", pemOf("CERTIFICATE", der)); err != nil {
 		return err
 	}
-	return c.writeKey("apiserver.key", key)
+	return c.writeKey(name+".key", key)
 }
 
 // serviceAccountKey signs service accounts' tokens.

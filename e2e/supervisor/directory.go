@@ -46,6 +46,8 @@ func sweep(dir string) {
 			continue
 		}
 		if syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+			// The processes of a node died with its supervisor; what is left are control groups and files.
+			_ = removeGroups(groupOf(filepath.Dir(path)))
 			_ = remove(filepath.Dir(path))
 		}
 		file.Close()

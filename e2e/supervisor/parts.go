@@ -65,19 +65,17 @@ func (p *plane) flags(part string) []string {
 			"--log-level=warn",
 		)
 	case "apiserver":
-		return []string{
-			"--etcd-servers=" + p.etcdURL(),
-			"--bind-address=127.0.0.1",
-			"--advertise-address=127.0.0.1",
+		return append(p.reachability(),
+			"--etcd-servers="+p.etcdURL(),
 			fmt.Sprintf("--secure-port=%d", p.ports.apiserver),
-			"--tls-cert-file=" + file("apiserver.crt"),
-			"--tls-private-key-file=" + file("apiserver.key"),
-			"--token-auth-file=" + file("tokens.csv"),
+			"--tls-cert-file="+file("apiserver.crt"),
+			"--tls-private-key-file="+file("apiserver.key"),
+			"--token-auth-file="+file("tokens.csv"),
 			"--authorization-mode=Node,RBAC",
 			"--service-account-issuer=https://kubernetes.default.svc",
-			"--service-account-key-file=" + file("service-account.key"),
-			"--service-account-signing-key-file=" + file("service-account.key"),
-			"--service-cluster-ip-range=" + serviceRange,
+			"--service-account-key-file="+file("service-account.key"),
+			"--service-account-signing-key-file="+file("service-account.key"),
+			"--service-cluster-ip-range="+serviceRange,
 			"--allow-privileged=true",
 			// Twice the defaults, so that a load test measures the product and not these.
 			"--max-requests-inflight=800",
@@ -85,27 +83,50 @@ func (p *plane) flags(part string) []string {
 			// Asked to end, it would wait a minute for watches that nobody ends.
 			"--shutdown-watch-termination-grace-period=1s",
 			// What only several API servers, or somebody who profiles this one, would need.
-			"--endpoint-reconciler-type=none",
 			"--feature-gates=APIServerIdentity=false",
 			"--profiling=false",
-		}
+		)
 	case "kcm":
-		return []string{
-			"--kubeconfig=" + file("kubeconfig-kcm"),
+		return append(p.controllers(),
+			"--kubeconfig="+file("kubeconfig-kcm"),
 			"--leader-elect=false",
 			"--secure-port=0",
-			"--service-account-private-key-file=" + file("service-account.key"),
-			"--root-ca-file=" + file("ca.crt"),
+			"--service-account-private-key-file="+file("service-account.key"),
+			"--root-ca-file="+file("ca.crt"),
 			// The default of 20 a second makes namespaces and owned objects of a load test disappear for minutes.
 			"--kube-api-qps=200",
 			"--kube-api-burst=400",
-			// Volumes: no node here mounts any, and attach-detach looks for work ten times a second.
-			"--controllers=*,-persistentvolume-attach-detach-controller,-persistentvolume-binder-controller," +
-				"-persistentvolume-expander-controller,-ephemeral-volume-controller",
 			"--profiling=false",
-		}
+		)
 	}
-	panic("no flags for " + part)
+	return p.nodeFlags(part)
+}
+
+// reachability is where the API server listens, and what it tells pods of that.
+func (p *plane) reachability() []string {
+	if !p.opts.node {
+		return []string{"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none"}
+	}
+	return []string{
+		// All addresses of a network that nothing outside leads to.
+		"--bind-address=0.0.0.0",
+		"--advertise-address=" + nodeIP,
+		"--enable-admission-plugins=NodeRestriction",
+		"--kubelet-preferred-address-types=InternalIP",
+		"--kubelet-certificate-authority=" + p.creds.path("ca.crt"),
+		"--kubelet-client-certificate=" + p.creds.path("kubelet-client.crt"),
+		"--kubelet-client-key=" + p.creds.path("kubelet-client.key"),
+	}
+}
+
+// controllers are those that kube-controller-manager runs.
+func (p *plane) controllers() []string {
+	if p.opts.node {
+		return []string{"--allocate-node-cidrs=true", "--cluster-cidr=" + podRange, "--service-cluster-ip-range=" + serviceRange}
+	}
+	// Volumes: no node here mounts any, and attach-detach looks for work ten times a second.
+	return []string{"--controllers=*,-persistentvolume-attach-detach-controller,-persistentvolume-binder-controller," +
+		"-persistentvolume-expander-controller,-ephemeral-volume-controller"}
 }
 
 // durability trades what survives a crash of the machine for speed, unless asked not to. A killed etcd loses nothing

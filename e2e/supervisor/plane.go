@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -15,11 +16,23 @@ import (
 
 // The parts of a control plane in the order they start, by their names in commands, and the binary of each.
 var (
-	order    = []string{"etcd", "apiserver", "kcm"}
-	binaries = map[string]string{"etcd": "etcd", "apiserver": "kube-apiserver", "kcm": "kube-controller-manager"}
+	controlPlane = []string{"etcd", "apiserver", "kcm"}
+	nodeParts    = []string{"scheduler", "containerd", "kubelet", "proxy"}
+	binaries     = map[string]string{
+		"etcd": "etcd", "apiserver": "kube-apiserver", "kcm": "kube-controller-manager",
+		"scheduler": "kube-scheduler", "containerd": "containerd", "kubelet": "kubelet", "proxy": "kube-proxy",
+	}
 )
 
-func partNames() string { return strings.Join(order, ", ") }
+// order is what runs here.
+func (o options) order() []string {
+	if o.node {
+		return slices.Concat(controlPlane, nodeParts)
+	}
+	return controlPlane
+}
+
+func (o options) partNames() string { return strings.Join(o.order(), ", ") }
 
 // errPortTaken says that another program was faster to bind a port that had been free.
 var errPortTaken = errors.New("port taken")
@@ -38,7 +51,7 @@ type plane struct {
 func (p *plane) start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, p.opts.timeout)
 	defer cancel()
-	if err := os.Mkdir(p.logs(), 0o700); err != nil {
+	if err := os.MkdirAll(p.logs(), 0o700); err != nil {
 		return err
 	}
 	var err error
@@ -64,10 +77,14 @@ func (p *plane) attempt(ctx context.Context) error {
 	if p.ports, err = freePorts(); err != nil {
 		return err
 	}
+	if p.opts.node {
+		// The same number inside as on the host, so that one kubeconfig serves on both sides.
+		p.ports.apiserver = p.opts.apiserverPort
+	}
 	if err := p.creds.kubeconfigs(p.server()); err != nil {
 		return err
 	}
-	for _, part := range order {
+	for _, part := range p.opts.order() {
 		if err := p.launch(part); err != nil {
 			return err
 		}
@@ -75,12 +92,18 @@ func (p *plane) attempt(ctx context.Context) error {
 			return err
 		}
 	}
+	if p.opts.node {
+		return p.clusterDNS(ctx)
+	}
 	return nil
 }
 
 // launch starts a part, with its output appended to its log.
 func (p *plane) launch(part string) error {
-	binary := filepath.Join(p.opts.assets, binaries[part])
+	binary := p.binary(part)
+	if err := p.prepare(part); err != nil {
+		return err
+	}
 	log, err := os.OpenFile(p.log(part), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -89,7 +112,7 @@ func (p *plane) launch(part string) error {
 	cmd := exec.Command(binary, append(p.flags(part), p.opts.extra[part]...)...)
 	cmd.Dir = p.opts.dir
 	// The caller's proxies, etcd settings and feature switches are none of the test's business.
-	cmd.Env = []string{"HOME=" + p.opts.dir, "TMPDIR=" + p.opts.dir, "PATH=" + os.Getenv("PATH")}
+	cmd.Env = []string{"HOME=" + p.opts.dir, "TMPDIR=" + p.opts.dir, "PATH=" + p.path()}
 	cmd.Stdout, cmd.Stderr = log, log
 	started, err := spawn(cmd)
 	if err != nil {
@@ -101,7 +124,10 @@ func (p *plane) launch(part string) error {
 
 // ready waits until the part does its work, asking every 25 ms.
 func (p *plane) ready(ctx context.Context, part string) error {
-	check := map[string]func(context.Context) error{"etcd": p.etcdReady, "apiserver": p.apiserverReady, "kcm": p.kcmReady}[part]
+	check := map[string]func(context.Context) error{
+		"etcd": p.etcdReady, "apiserver": p.apiserverReady, "kcm": p.kcmReady,
+		"scheduler": p.schedulerReady, "containerd": p.containerdReady, "kubelet": p.kubeletReady, "proxy": p.proxyReady,
+	}[part]
 	for {
 		err := check(ctx)
 		if err == nil {
@@ -129,7 +155,7 @@ func (p *plane) obey(ctx context.Context, line string) error {
 	}
 	target, known := p.parts[part]
 	if !known {
-		return fmt.Errorf("no part %q in %q: there are %s", part, line, partNames())
+		return fmt.Errorf("no part %q in %q: there are %s", part, line, p.opts.partNames())
 	}
 	if verb != "restart" && !target.running() {
 		return fmt.Errorf("cannot %s %s: it is not running", verb, part)
@@ -170,16 +196,16 @@ func (p *plane) relaunch(ctx context.Context, part string) error {
 
 // killAll ends everything, first what stands on the others. Nothing needs to be saved.
 func (p *plane) killAll() {
-	for i := len(order) - 1; i >= 0; i-- {
-		p.parts[order[i]].kill()
+	for _, part := range slices.Backward(p.opts.order()) {
+		p.parts[part].kill()
 	}
 }
 
 // pids are the process ids by part, 0 for one that does not run.
 func (p *plane) pids() map[string]int {
 	pids := map[string]int{}
-	for _, part := range order {
-		pids[part] = p.parts[part].pid()
+	for _, part := range p.opts.order() {
+		pids[part] = p.hostPid(p.parts[part].pid())
 	}
 	return pids
 }

@@ -33,7 +33,11 @@ var starts = func() chan func() {
 // spawn starts cmd in a process group of its own, so that a terminal's Ctrl-C reaches only this process, which
 // decides in what order things end.
 func spawn(cmd *exec.Cmd) (*child, error) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setpgid = true
+	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
 	result := make(chan error)
 	starts <- func() { result <- cmd.Start() }
 	if err := <-result; err != nil {

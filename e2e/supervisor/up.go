@@ -22,6 +22,12 @@ type options struct {
 	etcdFsync bool
 	keep      bool
 	timeout   time.Duration
+	// node says that there is a node as well. The rest is only for that: programs, and the API server's port, which
+	// somebody on the host passes on.
+	node          bool
+	check         bool
+	coredns, pod  string
+	apiserverPort int
 	// extra are further flags for a part, by its name in commands.
 	extra map[string][]string
 }
@@ -29,25 +35,40 @@ type options struct {
 // up runs a control plane until stdin reaches its end or a signal says so, then removes every trace of it.
 // One JSON object a line goes to stdout: first what was started (or an error), then an answer for each command.
 func up(args []string) int {
-	opts, err := parse(args)
+	opts, err := parse("up", args)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "capf-e2e up: %v\n%s\n", err, usage)
 		return 2
 	}
-	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	ctx, cancel := untilSignal()
 	defer cancel()
-	// Read from the first moment on, so that a caller who dies during the start is noticed too.
-	commands := readCommands(os.Stdin, cancel)
-
 	lock, err := claim(opts.dir)
 	if err != nil {
 		return fail(err)
 	}
 	defer lock.Close()
 	sweep(opts.dir)
+	status := run(ctx, cancel, opts)
+	if err := leave(opts); err != nil {
+		fmt.Fprintf(os.Stderr, "capf-e2e up: cannot clean up: %v\n", err)
+		return 1
+	}
+	return status
+}
+
+// untilSignal ends with the first signal that asks this process to end. Called before anything is made: from then on
+// such a signal cannot end it without its clean-up.
+func untilSignal() (context.Context, func()) {
+	return signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+}
+
+// run runs a control plane until stdin reaches its end or ctx does. Its files stay.
+func run(ctx context.Context, cancel func(), opts options) int {
+	// Read from the first moment on, so that a caller who dies during the start is noticed too.
+	commands := readCommands(os.Stdin, cancel)
 
 	p := &plane{opts: opts}
-	err = p.start(ctx)
+	err := p.start(ctx)
 	status := 0
 	switch {
 	case ctx.Err() != nil:
@@ -58,33 +79,39 @@ func up(args []string) int {
 		serve(ctx, p, commands)
 	}
 	p.killAll()
-	if opts.keep {
-		// What is kept is the caller's now, not a leftover.
-		err = os.Remove(filepath.Join(opts.dir, marker))
-		fmt.Fprintf(os.Stderr, "capf-e2e up: kept %s\n", opts.dir)
-	} else {
-		err = remove(opts.dir)
-	}
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "capf-e2e up: cannot clean up: %v\n", err)
-		return 1
-	}
 	return status
 }
 
-func parse(args []string) (options, error) {
-	opts := options{extra: map[string][]string{}}
-	flags := flag.NewFlagSet("up", flag.ContinueOnError)
+// leave removes every file, unless they are to be kept.
+func leave(opts options) error {
+	if !opts.keep {
+		return remove(opts.dir)
+	}
+	// What is kept is the caller's now, not a leftover.
+	fmt.Fprintf(os.Stderr, "capf-e2e: kept %s\n", opts.dir)
+	return os.Remove(filepath.Join(opts.dir, marker))
+}
+
+// parse reads the flags of a mode; the modes other than up run a node.
+func parse(mode string, args []string) (options, error) {
+	opts := options{extra: map[string][]string{}, node: mode != "up"}
+	flags := flag.NewFlagSet(mode, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.StringVar(&opts.dir, "dir", "", "")
 	flags.StringVar(&opts.assets, "assets", "", "")
 	flags.BoolVar(&opts.etcdFsync, "etcd-fsync", false, "")
 	flags.BoolVar(&opts.keep, "keep", false, "")
 	flags.DurationVar(&opts.timeout, "timeout", 2*time.Minute, "")
+	if opts.node {
+		flags.BoolVar(&opts.check, "check", false, "")
+		flags.StringVar(&opts.coredns, "coredns", "", "")
+		flags.StringVar(&opts.pod, "pod", "", "")
+		flags.IntVar(&opts.apiserverPort, "apiserver-port", 0, "")
+	}
 	flags.Func("extra", "", func(value string) error {
 		part, extra, ok := strings.Cut(value, "=")
 		if _, known := binaries[part]; !ok || !known {
-			return fmt.Errorf("want PART=FLAG with PART one of %s", partNames())
+			return fmt.Errorf("want PART=FLAG with PART one of %s", opts.partNames())
 		}
 		opts.extra[part] = append(opts.extra[part], extra)
 		return nil
@@ -92,15 +119,22 @@ func parse(args []string) (options, error) {
 	if err := flags.Parse(args); err != nil {
 		return opts, err
 	}
-	if opts.dir == "" || opts.assets == "" || flags.NArg() > 0 {
-		return opts, fmt.Errorf("--dir and --assets are needed, and nothing but flags")
+	if opts.dir == "" || flags.NArg() > 0 {
+		return opts, fmt.Errorf("--dir is needed, and nothing but flags")
 	}
-	var err error
-	if opts.dir, err = filepath.Abs(opts.dir); err != nil {
-		return opts, err
+	if !opts.check && (opts.assets == "" || opts.node && (opts.coredns == "" || opts.pod == "")) {
+		return opts, fmt.Errorf("--assets is needed, and for a node --coredns and --pod")
 	}
-	opts.assets, err = filepath.Abs(opts.assets)
-	return opts, err
+	for _, path := range []*string{&opts.dir, &opts.assets, &opts.coredns, &opts.pod} {
+		if *path == "" {
+			continue
+		}
+		var err error
+		if *path, err = filepath.Abs(*path); err != nil {
+			return opts, err
+		}
+	}
+	return opts, nil
 }
 
 // readCommands hands out the lines of input and calls end when there are no more.

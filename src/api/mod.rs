@@ -8,6 +8,7 @@
 //! forward-only phases. Code behind this module does not check them again.
 
 mod conditions;
+mod endpoints;
 mod evidence;
 mod fields;
 mod limits;
@@ -20,6 +21,10 @@ mod reason;
 
 pub(crate) use conditions::bounded;
 pub use conditions::{Condition, ConditionStatus, ConditionType, Conditions};
+pub use endpoints::{
+    EndpointResources, EndpointService, EndpointSpread, EndpointToleration, Endpoints, ResourceAmounts, ServiceType,
+    SpreadPolicy, TaintEffect, TolerationOperator,
+};
 pub use evidence::{CertificateEvidence, OfferedCertificate};
 pub use fields::{
     AuthenticationMode, AuthenticationStringSource, CertificateOperationKind, CertificateTrace, KeyType, LscSummary,
@@ -37,7 +42,9 @@ pub use proxy::{
     CertificateAuthorityProxy, CertificateAuthorityProxySpec, CertificateIssuer, CertificateSubject, ExpiredMic,
     ExpiredMicPolicy, MicRoots, PhoneDefaults, Placement,
 };
-pub use proxy_status::{CertificateAuthorityProxyStatus, GuessingBlock, PublishedCertificate, UnknownCaller};
+pub use proxy_status::{
+    CertificateAuthorityProxyStatus, EndpointsStatus, GuessingBlock, PublishedCertificate, UnknownCaller,
+};
 pub use reason::Reason;
 
 /// API group of every kind; the only place it is named in code (attributes need literals, a test compares them).
@@ -46,6 +53,8 @@ pub const GROUP: &str = "capf.dev";
 pub const VERSION: &str = "v1alpha1";
 /// Field manager of the reconciling loops.
 pub const LOOPS_MANAGER: &str = "capf-controller";
+/// Field manager of the objects that endpoints run by, which are applied: Deployment, Service and PodDisruptionBudget.
+pub const ENDPOINTS_MANAGER: &str = "capf-endpoints";
 /// Field manager of the three questions.
 pub const QUESTIONS_MANAGER: &str = "capf-questions";
 /// Type of the Secrets that hold an authentication string; a Secret of any other type is never read as one.

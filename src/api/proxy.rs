@@ -5,6 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::endpoints::Endpoints;
 use super::fields::{AuthenticationMode, KeyType, ObjectReference, deadline};
 use super::limits::{EndpointLimits, five, ten, thirty};
 use super::proxy_status::CertificateAuthorityProxyStatus;
@@ -26,28 +27,31 @@ use crate::pki::PastEnd;
     doc = "The Certificate Authority Proxy Function: its service and enterprise parameters.",
     validation = Rule::new("size(self.metadata.name) <= 40")
         .message("metadata.name: at most 40 characters, because the names of its Secrets are made from it"),
+    validation = Rule::new(
+        "(has(self.spec.placement) && self.spec.placement == 'External') || self.metadata.name.matches('^[a-z][-a-z0-9]*$')"
+    ).message("metadata.name: with placement: InCluster a letter, then letters, digits and dashes, because a Service is named after it"),
     printcolumn(name = "Service", type_ = "string", json_path = ".status.serviceCertificate.commonName"),
     printcolumn(name = "Issuer", type_ = "string", json_path = ".status.issuerCertificate.commonName"),
     printcolumn(name = "Port", type_ = "integer", json_path = ".spec.phonePort"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(name = "Endpoints", type_ = "integer", json_path = ".status.endpoints.ready"),
+    printcolumn(name = "Address", type_ = "string", json_path = ".status.endpoints.address", priority = 1),
     printcolumn(name = "CTL Update", type_ = "string", json_path = ".status.conditions[?(@.type==\"CTLUpdateRequired\")].status", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(transform = super::fields::absent_not_null)]
 #[x_kube(
-    validation = Rule::new("self.placement == 'External'")
-        .message("placement: InCluster endpoints are not supported by this version; write External and run `capf endpoint` with the files of `capf endpoint-bundle`"),
+    validation = Rule::new("!has(self.endpoints) || !has(self.placement) || self.placement == 'InCluster'")
+        .message("endpoints: says how pods run, and there are none with placement: External; remove it"),
     validation = Rule::new(
         "!has(self.keonJurisdictionID) && !has(self.scepPort) && !has(self.certificateAuthorityAddress)"
     ).message("keonJurisdictionID, scepPort, certificateAuthorityAddress: belong to certificate issuers that this version does not support; remove them"),
     validation = Rule::new(
         "!has(self.keySize) || ((!has(self.keyType) || self.keyType == 'RSA') ? \
          self.keySize in [2048, 3072, 4096] : self.keySize in [256, 384, 521])"
-    ).message("keySize: CAPF's own keys must be 2048, 3072 or 4096 for keyType RSA, or 256, 384 or 521 for keyType EC"),
-    validation = Rule::new("has(self.placement) && self.placement == 'External'")
-        .message("placement: InCluster endpoints are not supported by this version; write External and run `capf endpoint` with the files of `capf endpoint-bundle`")
+    ).message("keySize: CAPF's own keys must be 2048, 3072 or 4096 for keyType RSA, or 256, 384 or 521 for keyType EC")
 )]
 pub struct CertificateAuthorityProxySpec {
     /// Certificate Issuer: the entity that issues the locally significant certificates. After a change the CTL
@@ -142,9 +146,11 @@ pub struct CertificateAuthorityProxySpec {
     #[schemars(length(max = 64))]
     pub ctl_certificate: Option<String>,
     /// Where the endpoints run.
-    // Refused by a rule of the whole spec: one of its own would refuse its own default, and with it the CRD.
     #[serde(default)]
     pub placement: Placement,
+    /// How they run as pods; only with `placement: InCluster`. A change rolls them out one by one, and open sessions may finish.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<Endpoints>,
     /// Bounds on what callers may cost an endpoint.
     #[serde(default)]
     pub limits: EndpointLimits,

@@ -33,6 +33,9 @@ pub struct CertificateAuthorityProxyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub endpoint_secret: Option<String>,
+    /// What has become of the endpoint pods; absent with `placement: External`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<EndpointsStatus>,
     /// Devices that called and that no Phone of this proxy stands for, by name: at most 100. `capf find --unknown` shows
     /// them. Beyond 100 the oldest of the source block with most of them goes, so that one caller cannot push out all others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -47,6 +50,30 @@ pub struct CertificateAuthorityProxyStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub conditions: Vec<Condition>,
+}
+
+/// The endpoint pods, as their Deployment and Service tell of them.
+#[derive(Clone, Debug, Default, Deserialize, Eq, KubeSchema, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+#[schemars(transform = super::fields::absent_not_null)]
+pub struct EndpointsStatus {
+    /// Pods that are wanted.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 16))]
+    pub replicas: u16,
+    /// Pods that are as wanted now and take phones.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 16))]
+    pub ready: u16,
+    /// Where phones connect, without the port: the load balancer's address or name once there is one, else that of the
+    /// Service, which is reached from within the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub address: Option<String>,
+    /// Why pods cannot be made, or do not come up within ten minutes; absent while all goes well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 384))]
+    pub failure: Option<String>,
 }
 
 /// A device that called and that no Phone stands for. Whoever reaches the port can make one up.

@@ -35,6 +35,7 @@ use crate::controller::world::ObjectKey;
 use crate::pki::IssueError;
 use crate::pki::certificate::CertificateFacts;
 use crate::pki::control::{proxy_of, renew_at, uri_san};
+use crate::tls::OwnClock;
 use crate::telemetry::controller::metrics;
 use crate::wire::SessionId;
 
@@ -109,7 +110,7 @@ pub async fn serve(
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
         .build()
         .map_err(|e| ServerError::Trust(e.to_string()))?;
-    let config = ServerConfig::builder_with_provider(provider)
+    let config = ServerConfig::builder_with_details(provider, Arc::new(OwnClock))
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::clone(&own) as Arc<dyn ResolvesServerCert>);
@@ -127,29 +128,36 @@ pub async fn serve(
         let until_renewal = Duration::try_from(until_renewal)
             .unwrap_or_default()
             .clamp(Duration::from_secs(1), Duration::from_secs(3600));
-        tokio::select! {
+        let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            () = tokio::time::sleep(until_renewal) => {
-                if renew_at(&facts) <= crate::clock::now() {
-                    let (key, renewed) = certified(&credentials)?;
-                    *own.current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(key);
-                    facts = renewed;
-                    note_end("replica", &facts);
-                }
+            () = tokio::time::sleep(until_renewal) => None,
+            accepted = listener.accept() => Some(accepted),
+        };
+        // Also before a connection: a machine that slept has slept through the renewal.
+        if renew_at(&facts) <= crate::clock::now() {
+            let (key, renewed) = certified(&credentials)?;
+            *own.current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(key);
+            facts = renewed;
+            note_end("replica", &facts);
+        }
+        match accepted {
+            Some(Ok((stream, peer))) => {
+                let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+                let connection = connection(stream, peer, acceptor.clone(), routes.clone(), stop.clone());
+                tracker.spawn(async move {
+                    connection.await;
+                    drop(place)
+                });
             }
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-                    let connection = connection(stream, peer, acceptor.clone(), routes.clone(), stop.clone());
-                    tracker.spawn(async move { connection.await; drop(place) });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "accepting an endpoint's connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
+            Some(Err(error)) => {
+                tracing::warn!(%error, "accepting an endpoint's connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
+            None => {}
         }
     }
+    // Closed before the questions under way are over: whoever comes now is refused, and asks another replica at once.
+    drop(listener);
     tracker.close();
     tracker.wait().await;
     Ok(())

@@ -13,6 +13,7 @@ use super::client::{CallError, ClientArgs, ConnectError, GET_CALL, call};
 use super::file::{NewFile, SECRET};
 use crate::api::CertificateAuthorityProxy;
 use crate::authority::bundle::files;
+use crate::domain::endpoints::in_cluster;
 use crate::domain::proxy::ENDPOINT_SECRET_TYPE as SECRET_TYPE;
 
 /// Arguments of `capf endpoint-bundle`.
@@ -40,6 +41,12 @@ pub enum EndpointBundleError {
     /// A call failed.
     #[error(transparent)]
     Call(#[from] CallError),
+    /// The controller runs the endpoints itself.
+    #[error(
+        "CertificateAuthorityProxy {0} has placement: InCluster: its endpoints run as pods, and the bundle names addresses \
+         inside the cluster; write placement: External to run them elsewhere"
+    )]
+    InCluster(String),
     /// The controller has not made the bundle yet.
     #[error("CertificateAuthorityProxy {0} has no endpoint bundle yet; wait until its condition Ready is True")]
     NotMade(String),
@@ -87,6 +94,9 @@ pub async fn run(args: &EndpointBundleArgs) -> Result<(), EndpointBundleError> {
     let what = format!("reading CertificateAuthorityProxy {namespace}/{}", args.proxy);
     let proxies = cluster.api::<CertificateAuthorityProxy>();
     let proxy = call(&what, GET_CALL, || proxies.get(&args.proxy)).await?;
+    if in_cluster(&proxy) {
+        return Err(EndpointBundleError::InCluster(format!("{namespace}/{}", args.proxy)));
+    }
     let name = proxy
         .status
         .and_then(|status| status.endpoint_secret)

@@ -9,10 +9,13 @@ pub mod endpoint_bundle;
 pub mod explain;
 mod file;
 pub mod find;
+pub mod pause;
 pub mod reference;
+pub mod remove_keys;
 pub mod report;
 mod report_args;
 pub mod rerun;
+pub mod smoke_test;
 pub mod table;
 pub mod trace;
 
@@ -20,7 +23,7 @@ use std::io;
 
 /// Cisco's Certificate Authority Proxy Function (CAPF) for Kubernetes. Called `kubectl-capf` it is a kubectl plugin.
 #[derive(clap::Parser, Debug)]
-#[command(name = "capf", version, propagate_version = true)]
+#[command(name = "capf", version = crate::version::version(), propagate_version = true)]
 pub struct Cli {
     /// Logs.
     #[command(flatten)]
@@ -57,11 +60,18 @@ pub enum Command {
     Explain(explain::ExplainArgs),
     /// Export what an endpoint outside the cluster needs, as files
     EndpointBundle(endpoint_bundle::EndpointBundleArgs),
+    /// Enrol a simulated phone through an endpoint, from the Phone's creation to its LSC, and remove its traces
+    SmokeTest(smoke_test::SmokeTestArgs),
+    /// Delete the Secrets with keys of controllers, issuers and services, for good
+    RemoveKeys(remove_keys::RemoveKeysArgs),
     /// Print the CustomResourceDefinitions
     Crds(crds::CrdsArgs),
     /// Print the reference of the command line as Markdown
     #[command(hide = true)]
     CliReference,
+    /// Hold a pod's namespaces open and do nothing else, so that a node for tests needs no other image
+    #[command(hide = true)]
+    Pause,
     /// Print the table of metrics as Markdown
     #[command(hide = true)]
     MetricsReference,

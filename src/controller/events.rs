@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use super::store::Store;
 use crate::api::{
-    CertificateAuthorityProxy, CertificateOperation, Condition, ConditionStatus, ConditionType, LOOPS_MANAGER, Phase,
-    Phone, PhoneStatus, Reason,
+    CertificateAuthorityProxy, CertificateAuthorityProxyStatus, CertificateOperation, Condition, ConditionStatus,
+    ConditionType, LOOPS_MANAGER, Phase, Phone, PhoneStatus, Reason,
 };
 
 /// Writes Events.
@@ -57,10 +57,20 @@ impl Reporter {
         self.newly_stalled(phone, &status.conditions, before.map_or(&[], |s| &s.conditions)).await;
     }
 
-    /// A proxy whose status was written: an Event when it newly stalls, needs a CTL update or has no usable roots of MICs.
-    pub(super) async fn proxy_changed(&self, proxy: &CertificateAuthorityProxy, before: &[Condition]) {
-        let after = proxy.status.as_ref().map_or(&[][..], |s| &s.conditions);
+    /// A proxy whose status was written: an Event when it newly stalls, needs a CTL update, has no usable roots of MICs, or its
+    /// endpoint pods newly fail.
+    pub(super) async fn proxy_changed(
+        &self,
+        proxy: &CertificateAuthorityProxy,
+        before: &CertificateAuthorityProxyStatus,
+    ) {
+        let failure = |status: &CertificateAuthorityProxyStatus| status.endpoints.as_ref()?.failure.clone();
+        let failing = proxy.status.as_ref().and_then(failure).filter(|why| failure(before).as_ref() != Some(why));
+        let (after, before) = (proxy.status.as_ref().map_or(&[][..], |s| &s.conditions), &before.conditions[..]);
         self.newly_stalled(proxy, after, before).await;
+        if let Some(why) = failing {
+            self.warn(proxy, "EndpointsUnavailable", &why).await;
+        }
         for type_ in [ConditionType::CTLUpdateRequired, ConditionType::MICRootsUnusable] {
             if let Some(condition) = newly(type_, after, before) {
                 self.warn(proxy, &condition.reason, &condition.message).await;

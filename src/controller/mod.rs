@@ -1,5 +1,6 @@
 //! Gather, decide, act: everything that touches the API server on behalf of the controller.
 
+pub mod endpoints;
 pub mod events;
 mod key_limits;
 pub mod lease;

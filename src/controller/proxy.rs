@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::ObjectMeta;
 use secrecy::ExposeSecret as _;
 
+use super::endpoints::Endpoints;
 use super::events::Reporter;
 use super::key_limits::{NoKey, within_limits};
 use super::phone::owned_by;
@@ -46,12 +47,12 @@ pub struct Proxies {
     pub credentials: Arc<Credentials>,
     /// Events on what goes wrong.
     pub reporter: Reporter,
-    /// Where controllers answer questions.
-    pub controllers: Vec<String>,
+    /// Where endpoints find controllers, and those that run as pods.
+    pub endpoints: Endpoints,
 }
 
 /// Why activation is not complete.
-enum Hindrance {
+pub(super) enum Hindrance {
     Obstacle(Obstacle),
     Call(CallError),
 }
@@ -85,8 +86,8 @@ impl Proxies {
             return Ok(None);
         };
         let (outcome, again) = match self.activate(key, &proxy).await {
-            Ok(activated) if activated.mic_roots.is_some() => (Ok(activated), SignedDuration::from_mins(1)),
-            Ok(activated) => (Ok(activated), LOOK_EVERY),
+            Ok((activated, soon)) if soon || activated.is_unsettled() => (Ok(activated), SignedDuration::from_mins(1)),
+            Ok((activated, _)) => (Ok(activated), LOOK_EVERY),
             Err(Hindrance::Obstacle(obstacle)) => {
                 tracing::warn!(proxy = %key, reason = obstacle.reason, message = obstacle.message, "not activated");
                 (Err(obstacle), SignedDuration::from_mins(1))
@@ -105,12 +106,17 @@ impl Proxies {
                 self.world.learn(&fresh);
             }
             self.world.learn(&recorded?);
-            self.reporter.proxy_changed(&written, &before.unwrap_or_default().conditions).await;
+            self.reporter.proxy_changed(&written, &before.unwrap_or_default()).await;
         }
         Ok(now.checked_add(again).ok())
     }
 
-    async fn activate(&self, key: &ObjectKey, proxy: &CertificateAuthorityProxy) -> Result<Activated, Hindrance> {
+    /// What there is when everything is in place, and whether to look again soon all the same.
+    async fn activate(
+        &self,
+        key: &ObjectKey,
+        proxy: &CertificateAuthorityProxy,
+    ) -> Result<(Activated, bool), Hindrance> {
         let issuer = self.pair(OwnKeyRole::Issuer, key, proxy, None).await?;
         let service = self.pair(OwnKeyRole::Service, key, proxy, Some(issuer.facts.not_after)).await?;
         self.publish(key, proxy, &issuer, &service).await?;
@@ -119,7 +125,15 @@ impl Proxies {
             Some(roots) => read_anchors(&self.store, &key.namespace, roots).await?.err(),
             None => None,
         };
-        Ok(Activated { issuer: issuer.facts, service: service.facts, client_not_after, mic_roots })
+        // After the bundle: a pod that is new finds one that is current.
+        let (endpoints, soon) = match self.endpoints.keep(key, proxy).await {
+            Ok((seen, soon)) => (Ok(seen), soon),
+            Err(Hindrance::Obstacle(obstacle)) => (Err(obstacle), true),
+            Err(error) => return Err(error),
+        };
+        let activated =
+            Activated { issuer: issuer.facts, service: service.facts, client_not_after, mic_roots, endpoints };
+        Ok((activated, soon))
     }
 
     /// One of the two key pairs: as it is, or made now.
@@ -231,7 +245,7 @@ impl Proxies {
         let config = EndpointConfig {
             namespace: key.namespace.clone(),
             proxy: key.name.clone(),
-            controllers: self.controllers.clone(),
+            controllers: self.endpoints.controllers(key, proxy, &held).await?,
             phone_port: proxy.spec.phone_port,
             connections: proxy.spec.limits.connections,
             handshake_seconds: proxy.spec.limits.handshake_seconds,

@@ -7,12 +7,12 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Config};
-use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span};
 
+use super::endpoints::{self, EndpointFlags, Endpoints};
 use super::events::Reporter;
 use super::lease::Candidate;
 use super::log_level::level_of;
@@ -23,7 +23,10 @@ use super::queue::Queue;
 use super::scrape::{self, Scrape};
 use super::store::{LOOP_CALL, QUESTION_CALL, Store, WATCH_SECONDS, configured};
 use super::world::{Known, ObjectKey, WorkKey, World};
-use crate::api::{CertificateAuthorityProxy, CertificateOperation, LOOPS_MANAGER, Phone, QUESTIONS_MANAGER};
+use crate::addresses::listen;
+use crate::api::{
+    CertificateAuthorityProxy, CertificateOperation, ENDPOINTS_MANAGER, LOOPS_MANAGER, Phone, QUESTIONS_MANAGER,
+};
 use crate::authority::credentials::{Credentials, CredentialsError};
 use crate::authority::server::{ServerError, serve};
 use crate::authority::service::Service;
@@ -34,6 +37,8 @@ use crate::telemetry::server::{HttpArgs, HttpError};
 
 /// Phones and proxies worked on at once by the leader.
 const WORKERS: usize = 16;
+/// Connections of endpoints that the kernel keeps before they are accepted.
+const BACKLOG: u32 = 1024;
 /// Longest sleep towards a phone's deadline: a clock that was moved is noticed within it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(50);
 
@@ -49,9 +54,9 @@ pub struct ControllerArgs {
     /// Address to answer endpoints' questions at.
     #[arg(long, default_value = "[::]:8443")]
     pub listen: SocketAddr,
-    /// host:port under which endpoints reach the controllers; may be given several times, tried in turn.
-    #[arg(long = "advertise", required = true, value_name = "HOST:PORT")]
-    pub advertise: Vec<String>,
+    /// What endpoints need.
+    #[command(flatten)]
+    pub endpoints: EndpointFlags,
     /// Name of this replica in the Lease; must be unique.
     #[arg(long, env = "HOSTNAME", default_value = "capf-controller")]
     pub identity: String,
@@ -101,21 +106,25 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Ru
     let _http = scrape::serve(args.http, &health, &scrape)?;
     let tasks = TaskTracker::new();
     let scope = args.watch_namespace.as_deref();
-    let watching =
-        Watching { client: watch_client, world: Arc::clone(&world), health: health.clone(), stop: stop.clone() };
+    let watching = Watching {
+        client: watch_client.clone(),
+        world: Arc::clone(&world),
+        health: health.clone(),
+        stop: stop.clone(),
+    };
     tasks.spawn(watching.follow::<CertificateAuthorityProxy>(scope));
     tasks.spawn(watching.follow::<Phone>(scope));
     tasks.spawn(watching.follow::<CertificateOperation>(scope));
 
     let credentials = Arc::new(obtain(&loops, &args.namespace, &stop).await?);
     health.has("credentials");
-    let listener = TcpListener::bind(args.listen).await.map_err(|e| RunError::Listen(args.listen, e))?;
+    let listener = listen(args.listen, BACKLOG).map_err(|e| RunError::Listen(args.listen, e))?;
     let address = listener.local_addr().map_err(|e| RunError::Listen(args.listen, e))?;
     while !world.is_listed() && !stop.is_cancelled() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     tracing::info!(%address, ?world, "ready: answering questions");
-    let questions = Store::new(client, QUESTIONS_MANAGER, QUESTION_CALL);
+    let questions = Store::new(client.clone(), QUESTIONS_MANAGER, QUESTION_CALL);
     let noticer = Arc::new(Noticer::new(Arc::clone(&world), loops.clone()));
     let service = Service::new(Arc::clone(&world), questions, Arc::clone(&credentials), Arc::clone(&noticer));
     let service = Arc::new(service);
@@ -150,9 +159,11 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Ru
             store: loops.clone(),
             credentials,
             reporter: Reporter::new(loops),
-            controllers: args.advertise,
+            endpoints: Endpoints { store: Store::new(client, ENDPOINTS_MANAGER, LOOP_CALL), flags: args.endpoints },
         },
         world,
+        watch_client,
+        scope: args.watch_namespace,
         scrape,
         health,
     };
@@ -234,6 +245,9 @@ struct Loops {
     phones: Phones,
     proxies: Proxies,
     world: Arc<World>,
+    /// For what only the leader watches.
+    watch_client: Client,
+    scope: Option<String>,
     scrape: Arc<Scrape>,
     health: Health,
 }
@@ -277,6 +291,7 @@ async fn work(loops: &Arc<Loops>) {
             }
         });
     }
+    workers.spawn(endpoints::follow(loops.watch_client.clone(), loops.scope.clone(), Arc::clone(&queue)));
     loop {
         match changes.recv().await {
             Ok(key) => queue.add(key),

@@ -5,11 +5,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, ValidationDirective};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Client, Config, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use super::world::ObjectKey;
@@ -77,7 +78,12 @@ pub struct CallError {
 impl CallError {
     /// The error for a call that was given up.
     pub(super) fn no_answer(verb: &'static str, kind: &str, object: ObjectKey) -> Self {
-        Self { verb, kind: kind.into(), object, cause: Cause::Unavailable("no answer in time".into()) }
+        Self::unavailable(verb, kind, object, "no answer in time".into())
+    }
+
+    /// The error for something that was not to be had for now.
+    pub(super) fn unavailable(verb: &'static str, kind: &str, object: ObjectKey, why: String) -> Self {
+        Self { verb, kind: kind.into(), object, cause: Cause::Unavailable(why) }
     }
 }
 
@@ -186,6 +192,23 @@ impl Store {
         self.bounded::<K, _>("updating the status of", key, api.replace_status(&name, &self.post(), object)).await
     }
 
+    /// Applies what an object is to be, server-side. `force` takes over fields that others have set; an object of that name with
+    /// another UID than is given is not touched.
+    ///
+    /// # Errors
+    /// [`Cause::Conflict`] over another UID, or without `force` over fields of others; or when the API server does not answer
+    /// or refuses.
+    pub async fn apply<K: Kind>(&self, key: &ObjectKey, wanted: &Value, force: bool) -> Result<K, CallError> {
+        let api = self.api::<K>(&key.namespace);
+        let how = PatchParams {
+            field_manager: Some(self.manager.into()),
+            force,
+            field_validation: Some(ValidationDirective::Strict),
+            ..PatchParams::default()
+        };
+        self.bounded::<K, _>("applying", key.clone(), api.patch(&key.name, &how, &Patch::Apply(wanted))).await
+    }
+
     /// Deletes an object; it is no error when there is none.
     ///
     /// # Errors
@@ -239,6 +262,7 @@ fn note_call(verb: &'static str, kind: &str, failed: Option<&Cause>, took: Durat
         "creating" => "create",
         "updating" => "update",
         "updating the status of" => "update_status",
+        "applying" => "apply",
         "deleting" => "delete",
         other => other,
     };

@@ -4,8 +4,9 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::endpoints::in_cluster;
 use super::proxy::OwnKeyRole;
-use crate::api::{CertificateAuthorityProxy, CertificateOperation, ConditionStatus, ConditionType};
+use crate::api::{CertificateAuthorityProxy, CertificateOperation, ConditionStatus, ConditionType, PROXY_LABEL};
 
 /// A clock that differs by more is wrong.
 const SKEW: SignedDuration = SignedDuration::from_mins(1);
@@ -132,7 +133,7 @@ fn certificates(facts: &Facts<'_>, now: Timestamp) -> Vec<Finding> {
         )];
     };
     let mut found = Vec::new();
-    if ready.status != ConditionStatus::True {
+    if ready.status != ConditionStatus::True && !is_about_endpoints(&ready.reason) {
         found.push(fault(topic, format!("not activated: {}", ready.reason), ready.message.clone()));
     }
     let restore =
@@ -165,6 +166,11 @@ fn certificates(facts: &Facts<'_>, now: Timestamp) -> Vec<Finding> {
     found
 }
 
+/// Whether a proxy that is not Ready for this reason has its keys and certificates.
+fn is_about_endpoints(reason: &str) -> bool {
+    matches!(reason, "EndpointsUnavailable" | "EndpointsRefused")
+}
+
 /// The message of a condition that is True.
 fn condition(facts: &Facts<'_>, type_: ConditionType) -> Option<String> {
     let conditions = &facts.proxy.status.as_ref()?.conditions;
@@ -175,21 +181,27 @@ fn endpoints(facts: &Facts<'_>) -> Vec<Finding> {
     let topic = Topic::Endpoints;
     let name = facts.proxy.metadata.name.as_deref().unwrap_or_default();
     let secret = super::proxy::endpoint_secret(name);
-    let mut found: Vec<_> =
-        of_secret(topic, &secret, facts.bundle, "wait: the leading controller makes it anew; then export it again")
-            .into_iter()
-            .collect();
+    let pods = in_cluster(facts.proxy);
+    let then = |external: &str| if pods { String::new() } else { format!("; then {external}") };
+    let remake = format!("wait: the leading controller makes it anew{}", then("export it again"));
+    let mut found: Vec<_> = of_secret(topic, &secret, facts.bundle, &remake).into_iter().collect();
     if let Some(expired) = condition(facts, ConditionType::CredentialExpiring) {
-        found.push(fault(
-            topic,
-            expired,
-            format!("see the controllers' log; then: capf endpoint-bundle --proxy {name}"),
-        ));
+        let fix = format!("see the controllers' log{}", then(&format!("run capf endpoint-bundle --proxy {name}")));
+        found.push(fault(topic, expired, fix));
     }
+    found.extend(pods_missing(facts, name));
     if !found.is_empty() {
         return found;
     }
     let log = "see an endpoint's log: \"phones are awaited\", then a line for each session";
+    let at = facts.proxy.status.as_ref().and_then(|s| s.endpoints.as_ref()).filter(|_| pods);
+    if let Some(seen) = at {
+        let (address, port) = (seen.address.as_deref().unwrap_or("no address"), facts.proxy.spec.phone_port);
+        let last =
+            last_heard(facts).map_or_else(String::new, |last| format!("; the last phone on record came at {last}"));
+        let cause = format!("{} of {} pods take phones at {address}, port {port}{last}", seen.ready, seen.replicas);
+        return vec![fine(topic, cause)];
+    }
     vec![match last_heard(facts) {
         Some(last) => fine(topic, format!("an endpoint last brought a phone at {last}, as far as is written down")),
         None => Finding {
@@ -200,6 +212,17 @@ fn endpoints(facts: &Facts<'_>) -> Vec<Finding> {
             fix: log.into(),
         },
     }]
+}
+
+/// What the Ready condition says against endpoint pods.
+fn pods_missing(facts: &Facts<'_>, name: &str) -> Option<Finding> {
+    let conditions = &facts.proxy.status.as_ref()?.conditions;
+    let ready = conditions.iter().find(|c| c.type_ == ConditionType::Ready && c.status != ConditionStatus::True)?;
+    let namespace = facts.proxy.metadata.namespace.as_deref().unwrap_or_default();
+    is_about_endpoints(&ready.reason).then(|| {
+        let fix = format!("see: kubectl -n {namespace} describe deployment,pods -l {PROXY_LABEL}={name}");
+        fault(Topic::Endpoints, format!("{}: {}", ready.reason, ready.message), fix)
+    })
 }
 
 /// The newest thing on record that an endpoint must have brought.

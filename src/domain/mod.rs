@@ -3,6 +3,7 @@
 pub mod blocks;
 pub mod budget;
 pub mod callers;
+pub mod endpoints;
 pub mod existing;
 pub mod explain;
 pub mod explain_proxy;
@@ -20,6 +21,8 @@ pub mod ticket;
 pub mod trace;
 pub mod transition;
 
+#[cfg(test)]
+mod endpoints_tests;
 #[cfg(test)]
 mod existing_tests;
 #[cfg(test)]

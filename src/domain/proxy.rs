@@ -2,10 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::callers;
+use super::{callers, endpoints};
 use crate::api::{
-    CertificateAuthorityProxy, CertificateAuthorityProxyStatus, ConditionType, Conditions, PublishedCertificate,
-    resolve_key,
+    CertificateAuthorityProxy, CertificateAuthorityProxyStatus, ConditionType, Conditions, EndpointsStatus,
+    PublishedCertificate, resolve_key,
 };
 use crate::pki::OwnKey;
 use crate::pki::certificate::CertificateFacts;
@@ -170,6 +170,17 @@ pub struct Activated {
     pub client_not_after: Timestamp,
     /// What is wrong with the roots of MICs, if something is.
     pub mic_roots: Option<MicRootsProblem>,
+    /// The endpoint pods, or why there can be none; none are wanted with `placement: External`.
+    pub endpoints: Result<Option<EndpointsStatus>, Obstacle>,
+}
+
+impl Activated {
+    /// Whether something may change soon without anybody saying so.
+    #[must_use]
+    pub fn is_unsettled(&self) -> bool {
+        let amiss = |seen: &EndpointsStatus| seen.ready < seen.replicas;
+        self.mic_roots.is_some() || self.endpoints.as_ref().map_or(true, |seen| seen.as_ref().is_some_and(amiss))
+    }
 }
 
 /// The proxy's status.
@@ -186,23 +197,14 @@ pub fn status(
     let activated = match outcome {
         Ok(activated) => activated,
         Err(obstacle) => {
-            let said = said.say(ConditionType::Ready, false, obstacle.reason, &obstacle.message);
-            let said = match obstacle.stalls {
-                true => said.say(ConditionType::Stalled, true, obstacle.reason, &obstacle.message),
-                false => said,
-            };
+            let said = hindered(said, obstacle);
             let conditions = callers::with_guessing(said.done(), &before, proxy.metadata.generation, now);
             return CertificateAuthorityProxyStatus { observed_generation, conditions, ..callers::pruned(before, now) };
         }
     };
     let service = published(&activated.service);
     let ctl = proxy.spec.ctl_certificate.as_deref();
-    let said = match proxy.spec.suspend {
-        true => said.say(ConditionType::Ready, true, "Suspended", "active; nothing new is armed"),
-        false => {
-            said.say(ConditionType::Ready, true, "Activated", "keys, certificates and the endpoint bundle are in place")
-        }
-    };
+    let said = ready(said, proxy, activated);
     let said = match ctl == Some(service.common_name.as_str()) {
         true => {
             said.say(ConditionType::CTLUpdateRequired, false, "CTLCurrent", "the CTL holds the service certificate")
@@ -247,9 +249,39 @@ pub fn status(
         certificate_revision: Some(proxy.spec.certificate_revision),
         certificates_config_map: Some(certificates_config_map(name)),
         endpoint_secret: Some(endpoint_secret(name)),
+        endpoints: activated.endpoints.as_ref().map_or_else(|_| before.endpoints.clone(), Clone::clone),
         conditions,
         ..callers::pruned(before, now)
     }
+}
+
+fn hindered<'a>(said: Conditions<'a>, obstacle: &Obstacle) -> Conditions<'a> {
+    let said = said.say(ConditionType::Ready, false, obstacle.reason, &obstacle.message);
+    match obstacle.stalls {
+        true => said.say(ConditionType::Stalled, true, obstacle.reason, &obstacle.message),
+        false => said,
+    }
+}
+
+/// Says whether all is in place, endpoint pods that take phones included.
+fn ready<'a>(said: Conditions<'a>, proxy: &CertificateAuthorityProxy, activated: &Activated) -> Conditions<'a> {
+    let of = |name: &Option<String>| name.clone().unwrap_or_default();
+    let seen = match &activated.endpoints {
+        Err(obstacle) => return hindered(said, obstacle),
+        Ok(seen) => seen.as_ref(),
+    };
+    let (namespace, name) = (of(&proxy.metadata.namespace), of(&proxy.metadata.name));
+    if let Some(amiss) = seen.and_then(|seen| endpoints::amiss(seen, &namespace, &name)) {
+        return said.say(ConditionType::Ready, false, "EndpointsUnavailable", amiss);
+    }
+    if proxy.spec.suspend {
+        return said.say(ConditionType::Ready, true, "Suspended", "active; nothing new is armed");
+    }
+    let message = match seen {
+        Some(_) => "keys and certificates are in place, and as many endpoint pods as wanted take phones",
+        None => "keys, certificates and the endpoint bundle are in place",
+    };
+    said.say(ConditionType::Ready, true, "Activated", message)
 }
 
 fn published(facts: &CertificateFacts) -> PublishedCertificate {

@@ -19,6 +19,11 @@ pub struct EndpointArgs {
     #[arg(long, value_name = "ADDR:PORT")]
     pub listen: Option<SocketAddr>,
 
+    /// Port for phones on all IPv6 and IPv4 addresses, whatever the bundle says: where something else maps the phone port to it,
+    /// as a Service does for a pod.
+    #[arg(long, value_name = "PORT", conflicts_with = "listen", value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: Option<u16>,
+
     /// Seconds that open sessions have to finish after a request to stop. The default lets a phone use its 30 minutes for a key,
     /// and one more for the rest.
     #[arg(long, value_name = "SECONDS", default_value_t = 1860)]
@@ -32,7 +37,7 @@ pub struct EndpointArgs {
 impl From<EndpointArgs> for EndpointOptions {
     fn from(args: EndpointArgs) -> Self {
         let drain = Duration::from_secs(args.drain_seconds.into());
-        Self { bundle: args.bundle, listen: args.listen, drain, http: args.http }
+        Self { bundle: args.bundle, listen: args.listen, port: args.port, drain, http: args.http }
     }
 }
 
@@ -62,5 +67,13 @@ mod tests {
         let listen = |text| Line::try_parse_from(["capf", "--bundle", "b", "--listen", text]).is_ok();
         assert!(listen("[::1]:3804") && listen("127.0.0.1:3804"));
         assert!(!listen("127.0.0.1"));
+    }
+
+    #[test]
+    fn a_port_is_for_all_addresses_and_goes_with_no_other_address() {
+        let parse = |more: &[&str]| Line::try_parse_from([&["capf", "--bundle", "b"], more].concat());
+        assert_eq!(parse(&["--port", "3804"]).unwrap().args.port, Some(3804));
+        assert!(parse(&["--port", "3804", "--listen", "[::1]:3804"]).is_err());
+        assert!(parse(&["--port", "0"]).is_err());
     }
 }

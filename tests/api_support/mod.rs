@@ -38,8 +38,11 @@ pub fn bounds(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>
                     found.push(format!("{path}.{name}: is required"));
                 }
             }
+            if schema["maxProperties"].as_u64().is_some_and(|max| members.len() as u64 > max) {
+                found.push(format!("{path}: has too many members"));
+            }
             for (name, member) in members {
-                if let Some(inner) = schema["properties"].get(name) {
+                if let Some(inner) = schema["properties"].get(name).or_else(|| schema.get("additionalProperties")) {
                     bounds(inner, member, &format!("{path}.{name}"), found);
                 }
             }

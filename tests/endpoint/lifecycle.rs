@@ -190,6 +190,7 @@ async fn a_phone_enrols_through_the_whole_endpoint_with_its_authority_across_the
     let options = EndpointOptions {
         bundle: folder.path().to_owned(),
         listen: Some(([127, 0, 0, 1], 0).into()),
+        port: None,
         drain: Duration::from_secs(5),
         http: HttpArgs::default(),
     };

@@ -1,0 +1,2 @@
+// Package helm has no code: go.mod names the program that is built, a tool of this module.
+package helm
