@@ -318,7 +318,7 @@ impl Loops {
     async fn one(&self, key: WorkKey, queue: &Queue) {
         let done = match &key {
             WorkKey::Phone(phone) => self.phones.reconcile(phone).await.map_err(|e| e.to_string()),
-            // On the heap: it holds whole Deployments, and there are many workers.
+            // On the heap: each worker would keep room for it, and nearly all work is on phones.
             WorkKey::Proxy(proxy) => Box::pin(self.proxies.reconcile(proxy)).await.map_err(|e| e.to_string()),
         };
         match done {
