@@ -1,0 +1,20 @@
+//! The product as people get it: image, chart, controllers and endpoints as pods of a real node, phones that call through
+//! the Service. Where no node can run, which is said, there is nothing to test.
+
+#[path = "harness/mod.rs"]
+mod harness;
+#[path = "chart/helm.rs"]
+#[allow(dead_code, reason = "what renders the chart is for another target")]
+mod helm;
+#[path = "image/mod.rs"]
+mod image;
+#[path = "node/mod.rs"]
+mod node;
+
+#[path = "cluster/release.rs"]
+mod release;
+#[path = "cluster/setup.rs"]
+mod setup;
+
+#[path = "cluster/lifecycle.rs"]
+mod lifecycle;

@@ -1,0 +1,202 @@
+//! A release of the chart as its user has it: two namespaces that admit only restricted pods, Helm, and phones that call.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::{HarnessError, capf_binary};
+use crate::helm;
+use crate::setup::{Cluster, REPOSITORY, Version};
+
+/// How long anything is waited for that takes seconds on a quiet machine.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A release called `capf`, in a namespace of its own, with phones in another. When a test fails, what the pods of both
+/// say is shown.
+pub struct Release {
+    pub cluster: &'static Cluster,
+    /// Namespace of the controllers.
+    pub namespace: String,
+    /// Namespace of the proxy `main`, of its endpoints and of the phones.
+    pub phones: String,
+    /// What the simulated phones keep.
+    folder: tempfile::TempDir,
+}
+
+impl Release {
+    /// Makes the namespaces `WHAT-system` and `WHAT-phones`, which enforce `restricted` and warn of what does not meet it.
+    pub fn prepare(cluster: &'static Cluster, what: &str) -> Self {
+        let release = Self {
+            cluster,
+            namespace: format!("{what}-system"),
+            phones: format!("{what}-phones"),
+            folder: tempfile::tempdir().unwrap(),
+        };
+        for namespace in [&release.namespace, &release.phones] {
+            cluster.node.kubectl(&["create", "namespace", namespace]).unwrap();
+            let labels =
+                ["enforce", "warn", "audit"].map(|mode| format!("pod-security.kubernetes.io/{mode}=restricted"));
+            let [enforce, warn, audit] = &labels;
+            cluster.node.kubectl(&["label", "namespace", namespace, enforce, warn, audit]).unwrap();
+        }
+        release
+    }
+
+    /// Runs Helm with these values: what it printed, on both outputs, or what it complained about.
+    ///
+    /// # Errors
+    /// With all that Helm said.
+    pub fn try_helm(&self, args: &[&str], values: &[&str]) -> Result<String, String> {
+        let files: Vec<_> = values.iter().map(|values| helm::values_file(values)).collect();
+        let mut command = helm::command(Some(&self.cluster.node.kubeconfig(None)));
+        command.args(args).args(["--namespace", &self.namespace]);
+        for file in &files {
+            command.arg("--values").arg(file.path());
+        }
+        let output = command.output().unwrap();
+        let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+        if output.status.success() { Ok(said) } else { Err(said) }
+    }
+
+    /// The same, for what must not fail and be warned of.
+    pub fn helm(&self, args: &[&str], values: &[&str]) -> String {
+        let said = self.try_helm(args, values).unwrap_or_else(|said| panic!("helm {args:?}: {said}"));
+        assert!(!said.contains("Warning:") && !said.contains("violate"), "helm {args:?}: {said}");
+        said
+    }
+
+    /// `helm install` or `upgrade` of a version with its image, and waits as Helm does.
+    pub fn deploy(&self, verb: &str, version: &Version, values: &[&str]) -> String {
+        let image = format!("image: {{repository: {REPOSITORY}}}");
+        let chart = version.chart.to_str().unwrap();
+        self.helm(&[verb, "capf", chart, "--wait", "--timeout=5m"], &[&[image.as_str()], values].concat())
+    }
+
+    /// `helm install`, see [`Release::deploy`].
+    pub fn install(&self, version: &Version, values: &[&str]) -> String {
+        self.deploy("install", version, values)
+    }
+
+    /// `helm upgrade`, see [`Release::deploy`].
+    pub fn upgrade(&self, version: &Version, values: &[&str]) -> String {
+        self.deploy("upgrade", version, values)
+    }
+
+    /// `helm uninstall`, and waits until all that Helm deletes is gone.
+    pub fn uninstall(&self) -> String {
+        self.helm(&["uninstall", "capf", "--wait", "--timeout=5m"], &[])
+    }
+
+    /// `kubectl`, in the namespace of the controllers.
+    pub fn in_release(&self, args: &[&str]) -> String {
+        self.in_namespace(&self.namespace, args)
+    }
+
+    /// `kubectl`, in the namespace of the phones.
+    pub fn in_phones(&self, args: &[&str]) -> String {
+        self.in_namespace(&self.phones, args)
+    }
+
+    fn in_namespace(&self, namespace: &str, args: &[&str]) -> String {
+        self.cluster.node.kubectl(&[&["--namespace", namespace], args].concat()).unwrap()
+    }
+
+    /// `kubectl apply`, in the namespace of the phones.
+    pub fn apply(&self, manifest: &str) -> String {
+        self.cluster.node.kubectl_stdin(&["apply", "--namespace", &self.phones, "-f", "-"], manifest).unwrap()
+    }
+
+    /// An object of the phones' namespace, such as `phone/sep000000000001`.
+    pub fn get(&self, object: &str) -> Value {
+        serde_json::from_str(&self.in_phones(&["get", object, "--output=json"])).unwrap()
+    }
+
+    /// Waits until the proxy is Ready for its newest generation, which its endpoints are then as well.
+    pub fn proxy_ready(&self) {
+        self.in_phones(&["wait", "--for=condition=Ready", "--timeout=180s", "certificateauthorityproxy/main"]);
+        self.in_phones(&["rollout", "status", "deployment/main-endpoint", "--timeout=180s"]);
+    }
+
+    /// Where the phones call: the Service's address and port.
+    pub fn server(&self) -> String {
+        let service = self.get("service/main-endpoint");
+        let address = service["spec"]["clusterIP"].as_str().unwrap();
+        format!("{address}:{}", service["spec"]["ports"][0]["port"])
+    }
+
+    /// The published certificate, as a file for the phones' CTL.
+    pub fn certificate(&self) -> PathBuf {
+        let map = self.get("configmap/main-certificates");
+        let text = map["binaryData"]["CAPF.cer"].as_str().unwrap();
+        let path = self.folder.path().join("CAPF.cer");
+        let der = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, text).unwrap();
+        fs::write(&path, der).unwrap();
+        path
+    }
+
+    /// A Phone of the proxy `main`, with these further lines of its spec, and whatever else, at the end.
+    pub fn phone(&self, device: &str, spec: &str) -> String {
+        format!(
+            "apiVersion: capf.dev/v1alpha1\nkind: Phone\nmetadata: {{name: {}}}\nspec:\n  deviceName: {device}\n  \
+             proxyRef: {{name: main}}\n{spec}\n",
+            device.to_lowercase()
+        )
+    }
+
+    /// Waits until a phone's Operation Status reads so.
+    pub fn reads(&self, device: &str, status: &str) {
+        let wanted = format!("--for=jsonpath={{.status.operationStatus}}={status}");
+        self.in_phones(&["wait", &wanted, "--timeout=120s", &format!("phone/{}", device.to_lowercase())]);
+    }
+
+    /// A simulated phone, in the node's network, that keeps what it has from one call to the next. Add how it proves
+    /// itself. It comes again after a communication failure, as phones do, but sooner.
+    pub fn call(&self, device: &str) -> Command {
+        let mut command = self.simulated();
+        command.args(["--device-name", device, "--state"]).arg(self.folder.path().join(device));
+        command
+    }
+
+    /// `capf phone`, in the node's network, at this release's Service. Add which phone it is, or which.
+    pub fn simulated(&self) -> Command {
+        let mut command = self.cluster.node.command(capf_binary());
+        command.args(["phone", "--retry-interval=5", "--server", &self.server(), "--ctl"]).arg(self.certificate());
+        command
+    }
+
+    /// A file in a folder that goes with this.
+    pub fn file(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.folder.path().join(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+}
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let show = |said: Result<String, HarnessError>| eprintln!("{}", said.unwrap_or_else(|error| error.to_string()));
+        for namespace in [&self.namespace, &self.phones] {
+            for what in [["get", "all,capf,phones,certop"], ["get", "events"], ["describe", "pods"]] {
+                show(self.cluster.node.kubectl(&[&["--namespace", namespace], &what[..]].concat()));
+            }
+            for label in ["app.kubernetes.io/name=capf-operator", "app.kubernetes.io/name=capf-endpoint"] {
+                let args = ["logs", "--namespace", namespace, "-l", label, "--tail=60", "--prefix", "--ignore-errors"];
+                show(self.cluster.node.kubectl(&args));
+            }
+        }
+    }
+}
+
+/// Runs a simulated phone to its end: what it printed.
+pub fn enrolled(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {out}{err}");
+    out.into_owned()
+}
