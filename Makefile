@@ -8,10 +8,10 @@ CACHE = $${XDG_CACHE_HOME:-$$HOME/.cache}/capf-operator
 # Targets below tests/ need no cluster, those below e2e/ start one.
 FAST = $$(ls tests/*.rs tests/*/main.rs | sed 's|^tests/\([a-z0-9_]*\).*|--test \1|')
 E2E = $$(awk -F'"' '/^\[\[/ { test = /test/ } /^name/ { name = $$2 } /^path = "e2e/ && test { print "--test", name }' Cargo.toml)
-# What waits for Leases and phones most of its time, so others run beside it, on control planes of their own. What either
-# prints is shown when it is over.
-WAITING = --test faults
-OTHERS = $$(printf '%s %s\n' $(E2E) | grep -vx -e '$(WAITING)')
+# Targets that wait for Leases, phones and pods most of their time: one after the other, while the others run beside
+# them on control planes of their own. What either prints is shown when it is over.
+WAITING = faults node
+OTHERS = $$(printf '%s %s\n' $(E2E) | grep -vxF $(foreach name,$(WAITING),-e '--test $(name)'))
 BESIDE = $(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going
 # Cargo takes make's word for how much it may do at once, which is not meant here.
 ALONE = env -u MAKEFLAGS
@@ -82,7 +82,7 @@ e2e: image ## Run the tests on a real control plane
 
 .PHONY: test-waiting test-others e2e-others
 test-waiting:
-	$(ALONE) cargo test $(WAITING)
+	$(ALONE) cargo test --no-fail-fast $(addprefix --test ,$(WAITING))
 test-others:
 	$(ALONE) cargo test --no-fail-fast --lib --bins $(FAST) $(OTHERS)
 e2e-others:

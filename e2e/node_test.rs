@@ -17,7 +17,7 @@ use std::{
 use harness::{HarnessError, eventually, is_alive, tools};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::{Api, api::ListParams};
-use node::{NODE_NAME, Node};
+use node::{NODE_ADDRESS, NODE_NAME, Node, OUTSIDE_ADDRESS};
 
 /// Longer than anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -61,6 +61,15 @@ metadata: {name: web, namespace: web}
 spec:
   selector: {app: web}
   ports: [{port: 80, targetPort: 8080}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: door, namespace: web}
+spec:
+  type: NodePort
+  externalTrafficPolicy: Local
+  selector: {app: web}
+  ports: [{port: 80, targetPort: 8080, nodePort: 30080}]
 "#;
 
 #[tokio::test]
@@ -79,9 +88,12 @@ async fn two_pods_of_an_imported_image_answer_through_a_service_by_its_address_a
 
     // By its address, from the node: both answer, and nobody else.
     let mut seen = BTreeSet::new();
+    // Until kube-proxy has heard of the pods nobody answers.
     let by_address = || {
         let output = node.command(&program).args(["fetch", &format!("http://{address}/")]).output().unwrap();
-        seen.insert(String::from_utf8(output.stdout).unwrap().trim().to_owned());
+        if output.status.success() {
+            seen.insert(String::from_utf8(output.stdout).unwrap().trim().to_owned());
+        }
         let all = seen == names;
         async move { all }
     };
@@ -101,6 +113,11 @@ async fn two_pods_of_an_imported_image_answer_through_a_service_by_its_address_a
     let output =
         node.enter_pod("web", any, &program).unwrap().args(["fetch", &format!("http://{address}/")]).output().unwrap();
     assert!(names.contains(String::from_utf8_lossy(&output.stdout).trim()), "{output:?}");
+
+    // From outside the cluster: the pod sees who comes.
+    let url = format!("http://{NODE_ADDRESS}:30080/client");
+    let output = node.outside(&program).args(["fetch", &url]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), OUTSIDE_ADDRESS, "{output:?}");
 
     // From this process.
     let forward = node.forward(&format!("{address}:80")).unwrap();

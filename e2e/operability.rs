@@ -5,5 +5,9 @@ mod harness;
 #[path = "product/mod.rs"]
 mod product;
 
+#[path = "operability/logs.rs"]
+mod logs;
+#[path = "operability/metrics.rs"]
+mod metrics;
 #[path = "operability/probes.rs"]
 mod probes;

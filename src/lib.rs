@@ -2,6 +2,7 @@
 // A server does not die of a surprise, nor misread a number: what cannot happen is said where it is expected.
 #![warn(clippy::unwrap_used, clippy::cast_possible_truncation)]
 
+pub mod addresses;
 pub mod api;
 pub mod authority;
 pub mod cli;

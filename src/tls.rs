@@ -8,7 +8,8 @@ use std::sync::{Arc, LazyLock};
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::time_provider::TimeProvider;
 use secrecy::{ExposeSecret as _, SecretString};
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> =
@@ -18,6 +19,17 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> =
 #[must_use]
 pub fn crypto_provider() -> Arc<CryptoProvider> {
     PROVIDER.clone()
+}
+
+/// The clock by which certificates of ours are judged: the one that they are made by.
+#[derive(Debug)]
+pub struct OwnClock;
+
+impl TimeProvider for OwnClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let now = std::time::Duration::try_from(crate::clock::now().as_duration()).ok()?;
+        Some(UnixTime::since_unix_epoch(now))
+    }
 }
 
 /// Credentials that cannot be used for TLS. Waiting does not help; the object named must change.

@@ -143,7 +143,7 @@ async fn a_ticket_that_was_forged_or_is_used_in_another_session_signs_nothing() 
         proof: None,
         source: None,
     };
-    let OpenAnswer::Install { ticket, .. } = controllers.open(open).await.unwrap() else { panic!("not let in") };
+    let OpenAnswer::Install { ticket, .. } = controllers.open(open).await.unwrap().answer else { panic!("not let in") };
     let key = PhoneKey::generate("RSA-2048".parse().unwrap()).unwrap();
     let issue =
         |ticket: String, session_id| IssueRequest { ticket, session_id, public_key: key.public().spki().into() };

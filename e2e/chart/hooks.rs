@@ -13,11 +13,7 @@ use crate::pods::{kubeconfig_of, play};
 use crate::product::{PATIENCE, Product, phone, string_secret};
 
 /// Runs Helm in a thread of its own, because something else must happen for it to end.
-async fn helm(
-    kubeconfig: &Path,
-    namespace: &Namespace,
-    args: &[&str],
-) -> tokio::task::JoinHandle<Result<String, String>> {
+fn helm(kubeconfig: &Path, namespace: &Namespace, args: &[&str]) -> tokio::task::JoinHandle<Result<String, String>> {
     let mut command: Command = command(Some(kubeconfig));
     command.args(args).args(["--namespace", namespace.name()]);
     tokio::task::spawn_blocking(move || run(&mut command))
@@ -41,7 +37,7 @@ async fn a_release_is_tested_and_uninstalled_without_leaving_anything() {
     );
     let file = values_file(&values);
     let install = ["install", "capf", CHART, "--values", file.path().to_str().unwrap()];
-    helm(&kubeconfig, &product.namespace, &install).await.await.unwrap().unwrap();
+    helm(&kubeconfig, &product.namespace, &install).await.unwrap().unwrap();
 
     // From here on the controller has the rights that the chart gives it, and no others.
     product.controllers.clear();
@@ -51,7 +47,7 @@ async fn a_release_is_tested_and_uninstalled_without_leaving_anything() {
     controller.wait_for_log("leading: the loops run here", PATIENCE).unwrap();
     product.controllers.push(controller);
 
-    let test = helm(&kubeconfig, &product.namespace, &["test", "capf", "--timeout=120s"]).await;
+    let test = helm(&kubeconfig, &product.namespace, &["test", "capf", "--timeout=120s"]);
     let said = play(product.plane, &product.namespace, "capf-test").await;
     assert!(said.contains("nothing is left of it"), "{said}");
     let result = test.await.unwrap().unwrap();
@@ -67,7 +63,7 @@ async fn a_release_is_tested_and_uninstalled_without_leaving_anything() {
     let said = product.plane.kubectl(&["-n", product.ns(), "get", "ph,certop", "-o", "name"]).unwrap();
     assert_eq!(said, "", "the test has left something");
     product.controllers.clear();
-    let uninstall = helm(&kubeconfig, &product.namespace, &["uninstall", "capf", "--timeout=120s"]).await;
+    let uninstall = helm(&kubeconfig, &product.namespace, &["uninstall", "capf", "--timeout=120s"]);
     let said = play(product.plane, &product.namespace, "capf-remove-keys").await;
     assert!(said.contains("main-issuer (capf.dev/issuer) deleted"), "{said}");
     uninstall.await.unwrap().unwrap();
@@ -98,7 +94,7 @@ async fn the_report_is_written_with_the_rights_of_its_own_account() {
     product.operation_status("sep0000000d0001", "Install/Upgrade pending").await;
     let file = values_file("{scope: Namespaced, crds: {enabled: false}, report: {enabled: true}}");
     let install = ["install", "capf", CHART, "--values", file.path().to_str().unwrap()];
-    helm(&product.plane.kubeconfig(None), &product.namespace, &install).await.await.unwrap().unwrap();
+    helm(&product.plane.kubeconfig(None), &product.namespace, &install).await.unwrap().unwrap();
     let cron = product.kubectl(&["get", "cronjob", "capf-report", "-o", "json"]);
     let cron: serde_json::Value = serde_json::from_str(&cron).unwrap();
     let pod = &cron["spec"]["jobTemplate"]["spec"]["template"]["spec"];

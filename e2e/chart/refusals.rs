@@ -48,10 +48,7 @@ const REFUSED: &[(&str, &[&str])] = &[
 #[test]
 fn wrong_values_are_refused_with_the_name_of_the_field() {
     for (values, wanted) in REFUSED {
-        let said = match render(&[values]) {
-            Err(said) => said,
-            Ok(_) => panic!("{values} is not refused"),
-        };
+        let Err(said) = render(&[values]) else { panic!("{values} is not refused") };
         for part in *wanted {
             assert!(said.contains(part), "{values}: the message lacks {part:?}: {said}");
         }

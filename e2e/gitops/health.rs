@@ -119,6 +119,11 @@ async fn a_proxy_is_healthy_when_it_serves_and_a_suspended_one_is_suspended() {
     product.kubectl(&["wait", "--for=condition=CTLUpdateRequired=False", "--timeout=60s", "capf/main"]);
     assert_eq!(health_of::<CertificateAuthorityProxy>(&product, "main").await, said("Healthy", ""));
 
+    // There is no node here, so pods of endpoints do not come.
+    let pods = "apiVersion: capf.dev/v1alpha1\nkind: CertificateAuthorityProxy\nmetadata: {name: pods}\nspec: {}\n";
+    product.apply(pods);
+    becomes::<CertificateAuthorityProxy>(&product, "pods", "Progressing", "EndpointsUnavailable: ").await;
+
     product.suspend();
     becomes::<CertificateAuthorityProxy>(&product, "main", "Suspended", "").await;
     product.apply(&phone(DEVICE, BY_NULL));

@@ -27,6 +27,9 @@ pub const NODE_NAME: &str = "node-1";
 /// The node's address: where its node ports and host ports are.
 pub const NODE_ADDRESS: &str = "10.95.0.1";
 
+/// The address that [`Node::outside`] comes from unless its program binds another of the same /24.
+pub const OUTSIDE_ADDRESS: &str = "10.95.8.1";
+
 /// How long a forwarder has to say where it listens.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -137,10 +140,16 @@ impl Node {
     /// files above all, is as on the machine. Add arguments, then run it or hand it to [`ControlPlane::spawn`].
     #[must_use]
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--net={}", self.network().display())).arg("--").arg(program.as_ref());
-        command.stdin(Stdio::null());
-        command
+        in_network(&self.network(), program.as_ref())
+    }
+
+    /// Like [`Node::command`], in a network outside the cluster, one router away from the node: a client there is
+    /// neither a pod nor the node itself, as a phone is neither. It may come from any address of 10.95.8.0/24, and
+    /// reaches node ports at [`NODE_ADDRESS`], and external addresses of Services once something has assigned one.
+    #[must_use]
+    pub fn outside(&self, program: impl AsRef<Path>) -> Command {
+        // Mounted inside only; the kernel leads the way through any process that sees it.
+        in_network(&PathBuf::from(format!("/proc/{}/root/run/netns/outside", self.init)), program.as_ref())
     }
 
     /// Whether something accepts TCP connections at an address of the node's network, such as `10.96.0.1:443`.
@@ -214,6 +223,12 @@ impl Node {
     fn network(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/ns/net", self.init))
     }
+}
+
+fn in_network(network: &Path, program: &Path) -> Command {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net={}", network.display())).arg("--").arg(program).stdin(Stdio::null());
+    command
 }
 
 /// What stands in the way of a node here.

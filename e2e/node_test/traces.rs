@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     PATIENCE,
-    harness::{eventually, signal},
+    harness::{ControlPlane, eventually, signal},
     node::Node,
 };
 
@@ -101,6 +101,24 @@ async fn nothing_remains_of_a_node_that_is_over() {
     drop(node);
     assert_eq!(traces.found(), Vec::<String>::new());
     assert_eq!(settings(), before);
+}
+
+#[tokio::test]
+async fn a_killed_supervisor_takes_its_node_along_and_the_next_one_removes_the_rest() {
+    let node = match Node::bring_up() {
+        Ok(node) => node,
+        Err(reason) => return skip(&reason.to_string()),
+    };
+    let traces = Traces::of(&node);
+    signal(node.supervisor_pid(), "KILL").unwrap();
+    let gone = || async {
+        let found = traces.found();
+        if found.iter().any(|trace| trace.starts_with("process")) { Err(format!("{found:?}")) } else { Ok(()) }
+    };
+    eventually("every process has ended", PATIENCE, gone).await.unwrap();
+    drop(node);
+    let _next = ControlPlane::start().unwrap();
+    assert_eq!(traces.found(), Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@
 // without a registry.
 //
 //	capf-pod pause                       keeps a pod's namespaces, does nothing
-//	capf-pod serve ADDRESS               answers HTTP with the host's name, which is the pod's
+//	capf-pod serve ADDRESS               answers HTTP with the host's name, which is the pod's; /client with the
+//	                                     address it is asked from
 //	capf-pod fetch URL                   prints what a GET answers
 //	capf-pod connect ADDRESS             succeeds when a TCP connection to it is made within two seconds
 //	capf-pod archive FLAGS -- PROGRAM    writes an OCI archive with that program alone in it
@@ -73,7 +74,12 @@ func serve(address string) error {
 		Addr:              address,
 		ReadHeaderTimeout: 5 * time.Second,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			fmt.Fprintf(w, "%s\n", name)
+			if r.URL.Path == "/client" {
+				client, _, _ := net.SplitHostPort(r.RemoteAddr)
+				fmt.Fprintln(w, client)
+				return
+			}
+			fmt.Fprintln(w, name)
 		}),
 	}
 	// Each request shall meet the choice of kube-proxy anew.

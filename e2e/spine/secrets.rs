@@ -8,7 +8,7 @@ use base64::prelude::BASE64_STANDARD;
 use capf::phone::{AttemptOutcome, Proof};
 use k8s_openapi::api::core::v1::Secret;
 
-use crate::product::{BY_NULL, Options, Product, digits, phone, string_secret, text};
+use crate::product::{BY_NULL, Options, Product, digits, get, phone, string_secret, text};
 
 const PLANTED: &str = "8675309421";
 const GIVEN: &str = "certificateOperation: InstallUpgrade, authenticationMode: ByAuthenticationString, \
@@ -59,8 +59,12 @@ async fn a_planted_string_and_the_keys_are_found_nowhere_outside_their_secrets()
     assert!(logs.contains("TRACE") || logs.contains("DEBUG"), "the logs are not at the level of this test");
     let report = product.capf(None, &["report", "-n", product.ns(), "--format", "csv", "--wide"]);
     assert!(report.contains("SEP0000000E0001"), "{report}");
+    let metrics: String =
+        [product.controller_http(0), product.endpoint_http()].map(|at| get(&at, "/metrics").unwrap().1).concat();
+    assert!(metrics.contains("capf_controller_strings_total") && metrics.contains("capf_endpoint_sessions_total"));
+    let told = [("resources", &resources), ("logs", &logs), ("report", &report), ("metrics", &metrics)];
     for (what, needle) in &needles {
-        for (place, haystack) in [("resources", &resources), ("logs", &logs), ("report", &report)] {
+        for (place, haystack) in told {
             let at = haystack.find(needle.as_str());
             assert!(
                 at.is_none(),

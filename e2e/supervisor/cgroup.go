@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -12,8 +13,11 @@ import (
 // groupRoot is where Linux has its control groups: one tree (version 2), or a folder with one for each controller.
 const groupRoot = "/sys/fs/cgroup"
 
-// neededControllers are those that a kubelet insists on.
-var neededControllers = []string{"cpu", "cpuset", "memory", "pids"}
+// neededControllers are those that a kubelet insists on, usedControllers those that it insists on where there are any.
+var (
+	neededControllers = []string{"cpu", "cpuset", "memory", "pids"}
+	usedControllers   = append([]string{"hugetlb", "io"}, neededControllers...)
+)
 
 // groupOf is the name of the control group that all pods of the node in dir are below.
 func groupOf(dir string) string { return "capf-e2e-" + filepath.Base(dir) }
@@ -44,9 +48,18 @@ func groupTrees() []string {
 // makeGroups makes a group with that name for a kubelet, which wants it in every tree.
 func makeGroups(name string) error {
 	if unified() {
-		wanted := "+" + strings.Join(neededControllers, " +")
+		available, err := os.ReadFile(filepath.Join(groupRoot, "cgroup.controllers"))
+		if err != nil {
+			return fmt.Errorf("cannot read which controllers there are: %w", err)
+		}
+		wanted := ""
+		for _, controller := range strings.Fields(string(available)) {
+			if slices.Contains(usedControllers, controller) {
+				wanted += " +" + controller
+			}
+		}
 		if err := os.WriteFile(filepath.Join(groupRoot, "cgroup.subtree_control"), []byte(wanted), 0); err != nil {
-			return fmt.Errorf("cannot hand on the controllers %s to new control groups: %w", wanted, err)
+			return fmt.Errorf("cannot hand on the controllers%s to new control groups: %w", wanted, err)
 		}
 	}
 	for _, tree := range groupTrees() {

@@ -19,6 +19,11 @@ const (
 	nodeIP = "10.95.0.1"
 	// podRange is where the node's share of pod addresses comes from.
 	podRange = "10.244.0.0/16"
+	// outsideRange are the addresses of those who come to the node from outside, as phones do.
+	outsideRange = "10.95.8.0/24"
+	outsideIP    = "10.95.8.1"
+	// outsideNetwork is their network's name, as `ip netns` has it.
+	outsideNetwork = "outside"
 )
 
 // tunables are settings of the whole machine that a kubelet changes to these values at its start. It is shown files
@@ -71,7 +76,9 @@ func second(args []string) int {
 	if err != nil {
 		return fail(err)
 	}
-	return run(opts)
+	ctx, cancel := untilSignal()
+	defer cancel()
+	return run(ctx, cancel, opts)
 }
 
 // ownNamespaces makes sure that what follows changes nothing of the machine's.
@@ -165,17 +172,27 @@ func bind(from, to string) error {
 	return nil
 }
 
-// makeNetwork gives the node an address. Its interface leads to nothing but its own other end.
+// makeNetwork gives the node an address, on an interface whose other end is in a second network. From there come those
+// who are not part of the cluster: what a node port does with a client's address shows only with clients that are
+// neither pods nor the node itself.
 func makeNetwork() error {
 	for _, line := range []string{
 		"link set lo up",
-		"link add node0 type veth peer name wire0",
-		"link set wire0 up",
+		"netns add " + outsideNetwork,
+		"link add node0 type veth peer name wire0 netns " + outsideNetwork,
 		"link set node0 up",
 		"addr add " + nodeIP + "/32 dev node0",
+		"route add " + outsideRange + " dev node0 src " + nodeIP,
 		// So that a process of the node itself reaches Services: there must be a route before kube-proxy's rules are
-		// looked at. There is no other, so what is outside is unreachable at once.
+		// looked at. There is no default route: what is nowhere is unreachable at once.
 		"route add " + serviceRange + " dev node0 src " + nodeIP,
+		"-netns " + outsideNetwork + " link set lo up",
+		"-netns " + outsideNetwork + " link set wire0 up",
+		"-netns " + outsideNetwork + " addr add " + outsideIP + "/24 dev wire0",
+		// Every address of the range is theirs, to come from.
+		"-netns " + outsideNetwork + " route add local " + outsideRange + " dev lo",
+		"-netns " + outsideNetwork + " route add " + nodeIP + " dev wire0",
+		"-netns " + outsideNetwork + " route add default via " + nodeIP,
 	} {
 		if err := command("ip", strings.Fields(line)...); err != nil {
 			return fmt.Errorf("cannot set up the node's network: %w", err)

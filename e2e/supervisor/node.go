@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"syscall"
@@ -35,8 +34,7 @@ func node(args []string) int {
 		answer(map[string]any{"notHere": append([]string{}, reasons...)})
 		return 0
 	}
-	// Taken before anything is started: a signal must not end this process without its clean-up.
-	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	ctx, cancel := untilSignal()
 	defer cancel()
 	lock, err := claim(opts.dir)
 	if err != nil {

@@ -40,13 +40,15 @@ func up(args []string) int {
 		fmt.Fprintf(os.Stderr, "capf-e2e up: %v\n%s\n", err, usage)
 		return 2
 	}
+	ctx, cancel := untilSignal()
+	defer cancel()
 	lock, err := claim(opts.dir)
 	if err != nil {
 		return fail(err)
 	}
 	defer lock.Close()
 	sweep(opts.dir)
-	status := run(opts)
+	status := run(ctx, cancel, opts)
 	if err := leave(opts); err != nil {
 		fmt.Fprintf(os.Stderr, "capf-e2e up: cannot clean up: %v\n", err)
 		return 1
@@ -54,10 +56,14 @@ func up(args []string) int {
 	return status
 }
 
-// run runs a control plane until stdin reaches its end or a signal says so. Its files stay.
-func run(opts options) int {
-	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
-	defer cancel()
+// untilSignal ends with the first signal that asks this process to end. Called before anything is made: from then on
+// such a signal cannot end it without its clean-up.
+func untilSignal() (context.Context, func()) {
+	return signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+}
+
+// run runs a control plane until stdin reaches its end or ctx does. Its files stay.
+func run(ctx context.Context, cancel func(), opts options) int {
 	// Read from the first moment on, so that a caller who dies during the start is noticed too.
 	commands := readCommands(os.Stdin, cancel)
 

@@ -12,6 +12,7 @@ mod endpoints;
 mod evidence;
 mod fields;
 mod limits;
+mod log_level;
 mod operation;
 mod phone;
 mod proxy;
@@ -31,6 +32,7 @@ pub use fields::{
     resolve_key,
 };
 pub use limits::EndpointLimits;
+pub use log_level::{LOG_LEVEL_ANNOTATION, LogLevel, NoLevel, log_level};
 pub use operation::{
     Attempts, CertificateOperation, CertificateOperationSpec, CertificateOperationStatus, IssuedCertificateStatus,
     Phase,

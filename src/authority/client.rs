@@ -4,10 +4,15 @@
 //! open already. Every further try opens a fresh one to the next address, because what made the first try fail may be
 //! the connection itself, or the replica behind it. The address that answered last is asked first next time.
 //!
+//! One address may be that of several replicas, a Service's. A connection stays with one of them, a fresh one leads to any. So
+//! when one that was kept does not answer in time, all that were kept are given up: the others may lead to the same dead node, and
+//! each would cost a question its first try.
+//!
 //! A question may so be heard twice, the answer to the first being lost. Controllers must make that harmless: one key of one
 //! operation gets one certificate, an outcome on record is answered as recorded, and one session's wrong string counts once.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -15,8 +20,8 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::CONTENT_TYPE;
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{Builder, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::ServerName;
 use secrecy::zeroize::Zeroizing;
@@ -26,10 +31,10 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::bundle::Bundle;
 use super::questions::{
-    Authority, COMPLETE, CompleteAnswer, CompleteRequest, ISSUE, IssueAnswer, IssueRequest, MAX_BODY, OPEN, OpenAnswer,
+    Authority, COMPLETE, CompleteAnswer, CompleteRequest, ISSUE, IssueAnswer, IssueRequest, MAX_BODY, OPEN, OpenReply,
     OpenRequest, SERVER_NAME, Unavailable,
 };
-use crate::tls::{TlsError, certificates, crypto_provider, private_key, roots};
+use crate::tls::{OwnClock, TlsError, certificates, crypto_provider, private_key, roots};
 
 /// Pause after the first try that failed; doubles with each further one. A refused connection fails at once, and six
 /// seconds of tries without a pause would be an attack on whoever restarts there.
@@ -83,7 +88,11 @@ pub struct RemoteAuthority {
     controllers: Vec<Controller>,
     /// Index of the controller that answered last.
     favourite: AtomicUsize,
-    pooled: HttpClient,
+    /// Keeps connections; replaced when one of them turns out to be dead.
+    pooled: RwLock<Arc<HttpClient>>,
+    /// Makes the above.
+    builder: Builder,
+    connector: HttpsConnector<HttpConnector>,
     /// The same without a pool: each request connects anew.
     fresh: HttpClient,
     patience: Patience,
@@ -139,9 +148,17 @@ impl RemoteAuthority {
         let mut builder = Client::builder(TokioExecutor::new());
         // Retries are ours: hyper's own would go to the same address.
         builder.retry_canceled_requests(false).pool_timer(TokioTimer::new()).pool_idle_timeout(KEEP_IDLE);
-        let pooled = builder.build(connector.clone());
-        let fresh = builder.pool_max_idle_per_host(0).build(connector);
-        Ok(Self { controllers, favourite: AtomicUsize::new(0), pooled, fresh, patience })
+        let pooled = RwLock::new(Arc::new(builder.build(connector.clone())));
+        let fresh = builder.clone().pool_max_idle_per_host(0).build(connector.clone());
+        Ok(Self { controllers, favourite: AtomicUsize::new(0), pooled, builder, connector, fresh, patience })
+    }
+
+    /// Gives up the connections that are kept, unless somebody has since. Questions under way on them go on.
+    fn give_up(&self, pool: &Arc<HttpClient>) {
+        let mut current = self.pooled.write().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&current, pool) {
+            *current = Arc::new(self.builder.build(self.connector.clone()));
+        }
     }
 
     async fn ask<Q: Serialize, A: DeserializeOwned>(&self, path: Path, question: &Q) -> Result<A, Unavailable> {
@@ -162,10 +179,14 @@ impl RemoteAuthority {
         loop {
             let index = first.wrapping_add(attempt) % self.controllers.len();
             let controller = &self.controllers[index];
-            let client = if attempt == 0 { &self.pooled } else { &self.fresh };
+            let pool = (attempt == 0).then(|| self.pooled.read().unwrap_or_else(PoisonError::into_inner).clone());
+            let client = pool.as_deref().unwrap_or(&self.fresh);
             let end = deadline.min(Instant::now() + self.patience.attempt);
-            let outcome = timeout_at(end, exchange(client, controller.uri(path), body.clone()));
-            let failure = match outcome.await {
+            let outcome = timeout_at(end, exchange(client, controller.uri(path), body.clone())).await;
+            if let (Err(_), Some(pool)) = (&outcome, &pool) {
+                self.give_up(pool);
+            }
+            let failure = match outcome {
                 Ok(Ok(answer)) => {
                     self.favourite.store(index, Ordering::Relaxed);
                     return Ok(answer);
@@ -186,7 +207,7 @@ impl RemoteAuthority {
 }
 
 impl Authority for RemoteAuthority {
-    async fn open(&self, request: OpenRequest) -> Result<OpenAnswer, Unavailable> {
+    async fn open(&self, request: OpenRequest) -> Result<OpenReply, Unavailable> {
         self.ask(Path::Open, &request).await
     }
 
@@ -250,7 +271,7 @@ fn connector(bundle: &Bundle, patience: Patience) -> Result<HttpsConnector<HttpC
     let object = "client certificate of the endpoint bundle";
     let chain = certificates(&bundle.client_certificate, object)?;
     let key = private_key(&bundle.client_key, "client key of the endpoint bundle")?;
-    let config = rustls::ClientConfig::builder_with_provider(crypto_provider())
+    let config = rustls::ClientConfig::builder_with_details(crypto_provider(), Arc::new(OwnClock))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(unusable("crypto provider"))?
         .with_root_certificates(trusted)
@@ -259,7 +280,9 @@ fn connector(bundle: &Bundle, patience: Patience) -> Result<HttpsConnector<HttpC
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(patience.attempt));
+    // A connection to a node that has gone is never refused. Half a try is enough for any network that answers within one, and
+    // leaves time for more tries: behind a Service each leads to a replica by chance.
+    tcp.set_connect_timeout(Some(patience.attempt / 2));
     let name = ServerName::try_from(SERVER_NAME)
         .map_err(|_| unusable("name of the controllers")(rustls::Error::UnsupportedNameType))?;
     Ok(HttpsConnectorBuilder::new()

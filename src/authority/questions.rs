@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::proof::CertificateProof;
-use crate::api::{PhoneCertificate, Reason};
+use crate::api::{LogLevel, PhoneCertificate, Reason};
 use crate::domain::question::EvidenceKind;
 use crate::pki::KeyKind;
 
@@ -235,11 +235,84 @@ pub struct Unavailable(pub String);
 /// Whoever answers the three questions: over the network in an endpoint, by rote in a test.
 pub trait Authority: Send + Sync + 'static {
     /// *Open*.
-    fn open(&self, request: OpenRequest) -> impl Future<Output = Result<OpenAnswer, Unavailable>> + Send;
+    fn open(&self, request: OpenRequest) -> impl Future<Output = Result<OpenReply, Unavailable>> + Send;
     /// *Issue*.
     fn issue(&self, request: IssueRequest) -> impl Future<Output = Result<IssueAnswer, Unavailable>> + Send;
     /// *Complete*.
     fn complete(&self, request: CompleteRequest) -> impl Future<Output = Result<CompleteAnswer, Unavailable>> + Send;
+}
+
+/// What an answer says in two fixed words, fit for a metric's labels: the answer, and the reason of a refusal.
+pub trait Answered {
+    /// Answer and reason; no reason is empty.
+    fn labels(&self) -> (&'static str, &'static str);
+}
+
+impl Answered for OpenAnswer {
+    fn labels(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Install { .. } => ("install", ""),
+            Self::Delete { .. } => ("delete", ""),
+            Self::Fetch { .. } => ("fetch", ""),
+            Self::NothingScheduled => ("nothing_scheduled", ""),
+            Self::UnknownDevice => ("unknown_device", ""),
+            Self::Refused { reason } => ("refused", reason.as_str()),
+        }
+    }
+}
+
+impl Answered for IssueAnswer {
+    fn labels(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Issued { .. } => ("issued", ""),
+            Self::Refused { reason } => ("refused", reason.as_str()),
+        }
+    }
+}
+
+impl Answered for CompleteAnswer {
+    fn labels(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Recorded => ("recorded", ""),
+            Self::Fetch { .. } => ("fetch", ""),
+            Self::Refused { reason } => ("refused", reason.as_str()),
+        }
+    }
+}
+
+impl<T: Answered> Answered for Result<T, Unavailable> {
+    fn labels(&self) -> (&'static str, &'static str) {
+        self.as_ref().map_or(("unanswered", ""), T::labels)
+    }
+}
+
+/// *Open* with what goes along with its answer.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenReply {
+    /// The answer.
+    #[serde(flatten)]
+    pub answer: OpenAnswer,
+    /// The level at which the rest of the session is to be logged, where its Phone says so. A level of a newer version counts as
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_level")]
+    pub log_level: Option<LogLevel>,
+}
+
+impl From<OpenAnswer> for OpenReply {
+    fn from(answer: OpenAnswer) -> Self {
+        Self { answer, log_level: None }
+    }
+}
+
+impl Answered for OpenReply {
+    fn labels(&self) -> (&'static str, &'static str) {
+        self.answer.labels()
+    }
+}
+
+fn known_level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<LogLevel>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.and_then(|text| text.parse().ok()))
 }
 
 impl fmt::Display for OpenAnswer {
@@ -295,6 +368,19 @@ mod tests {
         assert_eq!(serde_json::to_string(&answer).unwrap(), r#"{"answer":"refused","reason":"LockedOut"}"#);
         let complete = CompleteOutcome::StoreRejected { reason: 7 };
         assert_eq!(serde_json::to_string(&complete).unwrap(), r#"{"outcome":"storeRejected","reason":7}"#);
+    }
+
+    #[test]
+    fn a_level_goes_along_with_an_answer_and_is_not_missed() {
+        let answer = OpenAnswer::Delete { ticket: "t".into() };
+        let with = OpenReply { answer: answer.clone(), log_level: Some(LogLevel::Trace) };
+        let text = serde_json::to_string(&with).unwrap();
+        assert_eq!(text, r#"{"answer":"delete","ticket":"t","logLevel":"trace"}"#);
+        assert_eq!(serde_json::from_str::<OpenAnswer>(&text).unwrap(), answer, "the version before reads the answer");
+        let without: OpenReply = serde_json::from_str(r#"{"answer":"delete","ticket":"t"}"#).unwrap();
+        assert_eq!((without.answer, without.log_level), (answer, None), "and its answer is read here");
+        let newer: OpenReply = serde_json::from_str(r#"{"answer":"unknownDevice","logLevel":"everything"}"#).unwrap();
+        assert_eq!((newer.answer, newer.log_level), (OpenAnswer::UnknownDevice, None));
     }
 
     #[test]

@@ -19,13 +19,15 @@ use rustls::{RootCertStore, ServerConfig};
 use secrecy::ExposeSecret as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, Span};
 
 use super::credentials::Credentials;
 use super::questions::{
-    COMPLETE, CompleteAnswer, CompleteRequest, ISSUE, IssueAnswer, IssueRequest, MAX_BODY, OPEN, OpenAnswer,
+    Answered, COMPLETE, CompleteAnswer, CompleteRequest, ISSUE, IssueAnswer, IssueRequest, MAX_BODY, OPEN, OpenReply,
     OpenRequest, SERVER_NAME, Unavailable,
 };
 use super::service::Service;
@@ -33,6 +35,9 @@ use crate::controller::world::ObjectKey;
 use crate::pki::IssueError;
 use crate::pki::certificate::CertificateFacts;
 use crate::pki::control::{proxy_of, renew_at, uri_san};
+use crate::tls::OwnClock;
+use crate::telemetry::controller::metrics;
+use crate::wire::SessionId;
 
 /// Days that a replica's own certificate is good for; renewed after two thirds of them.
 const CERTIFICATE_DAYS: u16 = 30;
@@ -78,6 +83,10 @@ fn certified(credentials: &Credentials) -> Result<(CertifiedKey, CertificateFact
     Ok((CertifiedKey::new(chain, key), pair.certificate.facts().clone()))
 }
 
+fn note_end(certificate: &'static str, facts: &CertificateFacts) {
+    metrics().certificate_end.with([certificate]).set(facts.not_after.as_duration().as_secs_f64());
+}
+
 /// Serves the questions until `stop`, then lets those under way finish.
 ///
 /// # Errors
@@ -90,6 +99,8 @@ pub async fn serve(
 ) -> Result<(), ServerError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let (key, mut facts) = certified(&credentials)?;
+    note_end("ca", credentials.ca.certificate().facts());
+    note_end("replica", &facts);
     let own = Arc::new(OwnCertificate { current: RwLock::new(Arc::new(key)) });
     let mut roots = RootCertStore::empty();
     for ca in CertificateDer::pem_slice_iter(credentials.ca_pem.as_bytes()) {
@@ -99,7 +110,7 @@ pub async fn serve(
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
         .build()
         .map_err(|e| ServerError::Trust(e.to_string()))?;
-    let config = ServerConfig::builder_with_provider(provider)
+    let config = ServerConfig::builder_with_details(provider, Arc::new(OwnClock))
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::clone(&own) as Arc<dyn ResolvesServerCert>);
@@ -117,28 +128,36 @@ pub async fn serve(
         let until_renewal = Duration::try_from(until_renewal)
             .unwrap_or_default()
             .clamp(Duration::from_secs(1), Duration::from_secs(3600));
-        tokio::select! {
+        let accepted = tokio::select! {
             () = stop.cancelled() => break,
-            () = tokio::time::sleep(until_renewal) => {
-                if renew_at(&facts) <= crate::clock::now() {
-                    let (key, renewed) = certified(&credentials)?;
-                    *own.current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(key);
-                    facts = renewed;
-                }
+            () = tokio::time::sleep(until_renewal) => None,
+            accepted = listener.accept() => Some(accepted),
+        };
+        // Also before a connection: a machine that slept has slept through the renewal.
+        if renew_at(&facts) <= crate::clock::now() {
+            let (key, renewed) = certified(&credentials)?;
+            *own.current.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(key);
+            facts = renewed;
+            note_end("replica", &facts);
+        }
+        match accepted {
+            Some(Ok((stream, peer))) => {
+                let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+                let connection = connection(stream, peer, acceptor.clone(), routes.clone(), stop.clone());
+                tracker.spawn(async move {
+                    connection.await;
+                    drop(place)
+                });
             }
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-                    let connection = connection(stream, peer, acceptor.clone(), routes.clone(), stop.clone());
-                    tracker.spawn(async move { connection.await; drop(place) });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "accepting an endpoint's connection");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
+            Some(Err(error)) => {
+                tracing::warn!(%error, "accepting an endpoint's connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
+            None => {}
         }
     }
+    // Closed before the questions under way are over: whoever comes now is refused, and asks another replica at once.
+    drop(listener);
     tracker.close();
     tracker.wait().await;
     Ok(())
@@ -183,17 +202,31 @@ async fn connection(
 
 type Answer<T> = Result<Json<T>, (StatusCode, String)>;
 
+/// The span of a question. Its id is that of the session at the endpoint, so that one search finds the lines of both.
+fn span(question: &'static str, proxy: &ObjectKey, session_id: u32) -> Span {
+    // At every level of the log: what is written at all is to be found.
+    tracing::error_span!("question", id = %SessionId(session_id), question, %proxy, device = tracing::field::Empty)
+}
+
 /// Answers a question in a task of its own: an endpoint that gave up waiting does not cut off a write half way, and
 /// when it asks again it finds the work done or joins the wait for it.
-async fn answer<T: Send + 'static>(
-    question: impl Future<Output = Result<T, Unavailable>> + Send + 'static,
+async fn answer<T: Answered + Send + 'static>(
+    question: &'static str,
+    span: Span,
+    answering: impl Future<Output = Result<T, Unavailable>> + Send + 'static,
 ) -> Answer<T> {
-    let bounded = tokio::time::timeout(QUESTION, question);
-    let answered = match tokio::spawn(bounded).await {
+    let began = Instant::now();
+    let bounded = tokio::time::timeout(QUESTION, answering);
+    let answered = match tokio::spawn(bounded.instrument(span.clone())).await {
         Ok(Ok(answered)) => answered,
         Ok(Err(_)) => Err(Unavailable(format!("no answer within {QUESTION:?}"))),
         Err(broken) => Err(Unavailable(broken.to_string())),
     };
+    let (said, reason) = answered.labels();
+    metrics().questions.with([question, said, reason]).inc();
+    metrics().question_seconds.with([question]).observe(began.elapsed().as_secs_f64());
+    let _within = span.enter();
+    tracing::debug!(answer = said, reason, "answered");
     answered.map(Json).map_err(|unavailable| {
         tracing::warn!(%unavailable, "a question was not answered");
         (StatusCode::SERVICE_UNAVAILABLE, unavailable.to_string())
@@ -204,8 +237,9 @@ async fn open(
     State(service): State<Arc<Service>>,
     Extension(proxy): Extension<ObjectKey>,
     Json(request): Json<OpenRequest>,
-) -> Answer<OpenAnswer> {
-    answer(async move { service.open(&proxy, request).await }).await
+) -> Answer<OpenReply> {
+    let span = span("open", &proxy, request.session_id);
+    answer("open", span, async move { service.open_reply(&proxy, request).await }).await
 }
 
 async fn issue(
@@ -213,7 +247,8 @@ async fn issue(
     Extension(proxy): Extension<ObjectKey>,
     Json(request): Json<IssueRequest>,
 ) -> Answer<IssueAnswer> {
-    answer(async move { service.issue(&proxy, request).await }).await
+    let span = span("issue", &proxy, request.session_id);
+    answer("issue", span, async move { service.issue(&proxy, request).await }).await
 }
 
 async fn complete(
@@ -221,5 +256,6 @@ async fn complete(
     Extension(proxy): Extension<ObjectKey>,
     Json(request): Json<CompleteRequest>,
 ) -> Answer<CompleteAnswer> {
-    answer(async move { service.complete(&proxy, request).await }).await
+    let span = span("complete", &proxy, request.session_id);
+    answer("complete", span, async move { service.complete(&proxy, request).await }).await
 }

@@ -17,12 +17,13 @@ pub(super) use change::{Changed, Next};
 use super::anchors::AnchorCache;
 use super::credentials::Credentials;
 use super::issuers::Issuers;
-use super::questions::{IssueAnswer, IssueRequest, OpenAnswer, OpenRequest, Unavailable};
+use super::questions::{IssueAnswer, IssueRequest, OpenAnswer, OpenReply, OpenRequest, Unavailable};
 use super::strings::{Entered, StringCheck, Strings};
 use crate::api::{
-    CertificateAuthorityProxy, CertificateOperation, CertificateOperationKind, IssuedCertificateStatus, LscSummary,
-    Phase, Reason,
+    CertificateAuthorityProxy, CertificateOperation, CertificateOperationKind, IssuedCertificateStatus, LogLevel,
+    LscSummary, Phase, Reason,
 };
+use crate::controller::log_level::level_of;
 use crate::controller::noticed::Noticer;
 use crate::controller::store::Store;
 use crate::controller::world::{ObjectKey, PhoneView, World};
@@ -32,6 +33,7 @@ use crate::domain::existing::Proven;
 use crate::domain::question::{self, Verdict};
 use crate::domain::ticket::{SigningGrant, Ticket, VerifiedTicket};
 use crate::domain::transition::{Event, NotPossible};
+use crate::logging;
 use crate::pki::{LscRequest, LscSubject, PublicKey};
 
 /// Characters of a certificate (PEM) that an operation's status holds, as its schema says.
@@ -95,6 +97,31 @@ impl Service {
             locks: Mutex::default(),
             second_looks: Mutex::default(),
         }
+    }
+
+    /// Answers *open*, and says at which level the session is to be logged.
+    ///
+    /// # Errors
+    /// [`Unavailable`] when the phone shall come again.
+    pub async fn open_reply(&self, proxy: &ObjectKey, request: OpenRequest) -> Result<OpenReply, Unavailable> {
+        let phone = ObjectKey::new(&proxy.namespace, request.device_name.to_ascii_lowercase());
+        let before = self.watch_closely(proxy, &phone);
+        let answer = self.open(proxy, request).await?;
+        // What was not known before may be by now.
+        let log_level = before.or_else(|| self.watch_closely(proxy, &phone));
+        Ok(OpenReply { answer, log_level })
+    }
+
+    /// Writes the phone into the question's span, and raises that to the level that the phone's annotation asks for.
+    fn watch_closely(&self, proxy: &ObjectKey, phone: &ObjectKey) -> Option<LogLevel> {
+        let phone = self.world.phone_view(phone).phone.filter(|phone| phone.spec.proxy_ref.name == proxy.name)?;
+        let span = tracing::Span::current();
+        span.record("device", phone.spec.device_name.as_str());
+        let level = level_of(&phone);
+        if let Some(level) = level {
+            logging::raise(&span, level);
+        }
+        level
     }
 
     /// Answers *open* for an endpoint of `proxy`.
@@ -330,9 +357,12 @@ impl Service {
     /// The ticket that came with a question, if it is ours, for this proxy, this session and this time.
     fn believed(&self, question: &str, proxy: &ObjectKey, sealed: &str, session_id: u32) -> Option<VerifiedTicket> {
         let of_proxy = (proxy.namespace.as_str(), proxy.name.as_str());
-        Ticket::verify(sealed, &self.credentials.tickets, of_proxy, session_id, crate::clock::now())
+        let ticket = Ticket::verify(sealed, &self.credentials.tickets, of_proxy, session_id, crate::clock::now())
             .inspect_err(|why| tracing::warn!(%proxy, question, %why, "a ticket was not believed"))
-            .ok()
+            .ok()?;
+        let device = ticket.ticket().device.to_ascii_lowercase();
+        self.watch_closely(proxy, &ObjectKey::new(&proxy.namespace, device));
+        Some(ticket)
     }
 
     fn proxy(&self, key: &ObjectKey) -> Result<Arc<CertificateAuthorityProxy>, Unavailable> {

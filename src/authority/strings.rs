@@ -25,6 +25,7 @@ use crate::domain::blocks::{Admission, Guesses, SourceBlock};
 use crate::domain::phone::generates_string;
 use crate::domain::string::AuthenticationString;
 use crate::domain::transition::{Event, NotPossible};
+use crate::telemetry::controller::metrics;
 
 /// What the check found.
 pub(super) enum StringCheck {
@@ -120,6 +121,7 @@ impl Strings {
             (Admission::Penalised(_), Some(block)) => self.noticer.guessing(&key, block),
             _ => {}
         }
+        metrics().strings.with(["unchecked"]).inc();
         Some(Reason::TooManyWrongStrings)
     }
 
@@ -175,11 +177,14 @@ impl Strings {
             // In one piece: of many strings that come at once each is counted before the next is compared.
             let mut state = self.state();
             if self.admission(&mut state, proxy, entered.source) != Admission::Check {
+                metrics().strings.with(["unchecked"]).inc();
                 return Ok(StringCheck::Refused(Reason::TooManyWrongStrings));
             }
             tracing::debug!(%operation, "comparing an authentication string");
             let guesses = state.guesses.entry(ObjectKey::of(proxy)).or_default();
-            if string.matches(entered.digits) {
+            let right = string.matches(entered.digits);
+            metrics().strings.with([if right { "right" } else { "wrong" }]).inc();
+            if right {
                 guesses.right(entered.source);
                 return Ok(StringCheck::Right { spent });
             }
@@ -188,6 +193,7 @@ impl Strings {
             entered.source.filter(|_| penalised)
         };
         if let Some(block) = penalised {
+            metrics().penalised.value().inc();
             tracing::warn!(%block, "many wrong authentication strings: those from there are not checked for a while");
             self.noticer.guessing(&ObjectKey::of(proxy), block);
         }

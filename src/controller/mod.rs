@@ -4,6 +4,7 @@ pub mod endpoints;
 pub mod events;
 mod key_limits;
 pub mod lease;
+pub mod log_level;
 pub mod noticed;
 pub mod phone;
 pub mod proxy;

@@ -23,6 +23,7 @@ use crate::authority::strings::{StringError, is_spent, read_string};
 use crate::domain::phone::{Observed, Step, StringFact, decide, generated_secret, generates_string};
 use crate::domain::string::AuthenticationString;
 use crate::domain::transition::{Event, advance};
+use crate::telemetry::controller::metrics;
 
 /// Steps in a row that one phone may take; more would mean that the decision does not settle.
 const MOST_STEPS: usize = 12;
@@ -175,6 +176,7 @@ impl Phones {
         let status = advance(&operation, event, crate::clock::now());
         operation.status = Some(status.map_err(|_| PhoneError::Stale(key.clone()))?);
         self.recorded(ObjectKey::of(&operation), self.store.replace_status(&operation).await).await?;
+        metrics().operation_written(&operation);
         self.reporter.operation_ended(&operation);
         Ok(())
     }

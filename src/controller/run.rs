@@ -7,14 +7,15 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Config};
-use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, Span};
 
 use super::endpoints::{self, EndpointFlags, Endpoints};
 use super::events::Reporter;
 use super::lease::Candidate;
+use super::log_level::level_of;
 use super::noticed::Noticer;
 use super::phone::Phones;
 use super::proxy::Proxies;
@@ -22,18 +23,22 @@ use super::queue::Queue;
 use super::scrape::{self, Scrape};
 use super::store::{LOOP_CALL, QUESTION_CALL, Store, WATCH_SECONDS, configured};
 use super::world::{Known, ObjectKey, WorkKey, World};
+use crate::addresses::listen;
 use crate::api::{
     CertificateAuthorityProxy, CertificateOperation, ENDPOINTS_MANAGER, LOOPS_MANAGER, Phone, QUESTIONS_MANAGER,
 };
 use crate::authority::credentials::{Credentials, CredentialsError};
 use crate::authority::server::{ServerError, serve};
 use crate::authority::service::Service;
+use crate::logging;
 use crate::telemetry::controller::metrics;
 use crate::telemetry::health::Health;
 use crate::telemetry::server::{HttpArgs, HttpError};
 
 /// Phones and proxies worked on at once by the leader.
 const WORKERS: usize = 16;
+/// Connections of endpoints that the kernel keeps before they are accepted.
+const BACKLOG: u32 = 1024;
 /// Longest sleep towards a phone's deadline: a clock that was moved is noticed within it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(50);
 
@@ -113,7 +118,7 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Ru
 
     let credentials = Arc::new(obtain(&loops, &args.namespace, &stop).await?);
     health.has("credentials");
-    let listener = TcpListener::bind(args.listen).await.map_err(|e| RunError::Listen(args.listen, e))?;
+    let listener = listen(args.listen, BACKLOG).map_err(|e| RunError::Listen(args.listen, e))?;
     let address = listener.local_addr().map_err(|e| RunError::Listen(args.listen, e))?;
     while !world.is_listed() && !stop.is_cancelled() {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -281,7 +286,8 @@ async fn work(loops: &Arc<Loops>) {
             let _worker = loops.health.worker();
             loop {
                 let key = queue.next().await;
-                loops.one(key, &queue).await;
+                let span = loops.span(&key);
+                loops.one(key, &queue).instrument(span).await;
             }
         });
     }
@@ -299,6 +305,16 @@ async fn work(loops: &Arc<Loops>) {
 }
 
 impl Loops {
+    /// The span of work on a phone that is logged at a level of its own; none for all others.
+    fn span(&self, key: &WorkKey) -> Span {
+        let WorkKey::Phone(key) = key else { return Span::none() };
+        let level = self.world.phone_view(key).phone.and_then(|phone| level_of(&phone));
+        let Some(level) = level else { return Span::none() };
+        let span = tracing::error_span!("work", phone = %key);
+        logging::raise(&span, level);
+        span
+    }
+
     async fn one(&self, key: WorkKey, queue: &Queue) {
         let done = match &key {
             WorkKey::Phone(phone) => self.phones.reconcile(phone).await.map_err(|e| e.to_string()),

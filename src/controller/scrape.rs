@@ -80,8 +80,11 @@ pub fn serve(args: HttpArgs, health: &Health, scrape: &Arc<Scrape>) -> Result<Op
         silent.then(|| format!("API server: no answer for {} s", silence.as_secs())).into_iter().collect()
     });
     tokio::spawn(health.clone().beat());
-    let scrape = Arc::clone(scrape);
-    let text = move || scrape.text();
+    let (scrape, ready) = (Arc::clone(scrape), health.clone());
+    let text = move || {
+        metrics().ready.value().set(f64::from(u8::from(ready.unready().is_empty())));
+        scrape.text()
+    };
     args.http_listen.map(|address| server::begin(address, health.clone(), Arc::new(text))).transpose()
 }
 

@@ -28,7 +28,7 @@ pub mod tls;
 mod translate;
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -151,10 +151,8 @@ pub async fn run(options: EndpointOptions, shutdown: impl Future<Output = ()>) -
     let bundle = Bundle::read(&options.bundle)?;
     let seen = Fingerprint::of(&bundle);
     let port = bundle.config.phone_port;
-    let endpoint = match options.listen {
-        Some(address) => Endpoint::bind(address, service(&bundle)?)?,
-        None => bind_everywhere(options.port.unwrap_or(port), &bundle)?,
-    };
+    let everywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, options.port.unwrap_or(port)));
+    let endpoint = Endpoint::bind(options.listen.unwrap_or(everywhere), service(&bundle)?)?;
     // Where it was told a port, the phone port is somebody else's affair.
     let told = options.listen.is_some() || options.port.is_some();
     tracing::info!(
@@ -195,22 +193,4 @@ pub async fn run(options: EndpointOptions, shutdown: impl Future<Output = ()>) -
 
 fn service(bundle: &Bundle) -> Result<Service<RemoteAuthority>, EndpointError> {
     Ok(Service::new(bundle, RemoteAuthority::new(bundle)?)?)
-}
-
-/// Listens on all addresses, IPv6 and IPv4; on those of IPv4 alone where the system has no IPv6.
-fn bind_everywhere(port: u16, bundle: &Bundle) -> Result<Endpoint<RemoteAuthority>, EndpointError> {
-    let six = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-    match Endpoint::bind(six, service(bundle)?) {
-        Err(EndpointError::Bind { source, .. }) if is_without_ipv6(&source) => {
-            tracing::warn!(error = %source, "no IPv6 here: phones are awaited on IPv4 alone");
-            let four = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-            Endpoint::bind(four, service(bundle)?)
-        }
-        outcome => outcome,
-    }
-}
-
-/// Whether listening failed for want of IPv6: for any cause but those that IPv4 would share.
-fn is_without_ipv6(error: &io::Error) -> bool {
-    !matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
 }

@@ -52,7 +52,11 @@ pub(super) fn serve(args: HttpArgs, health: &Health, bundle: &InUse) -> Result<O
     health.lacks(PHONES, "not listening yet");
     let bundle = bundle.clone();
     health.look_at(move || bundle.ended(crate::clock::now()).into_iter().collect());
-    let scrape = Arc::new(|| metrics().exposition.text());
+    let ready = health.clone();
+    let scrape = Arc::new(move || {
+        metrics().ready.value().set(f64::from(u8::from(ready.unready().is_empty())));
+        metrics().exposition.text()
+    });
     args.http_listen.map(|address| server::begin(address, health.clone(), scrape)).transpose()
 }
 

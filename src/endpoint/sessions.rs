@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::Instrument as _;
@@ -14,6 +14,7 @@ use tracing::Instrument as _;
 use super::blocks::Strangers;
 use super::connection::attend;
 use super::{EndpointError, Service};
+use crate::addresses::listen;
 use crate::authority::questions::Authority;
 use crate::domain::blocks::SourceBlock;
 use crate::telemetry::endpoint::metrics;
@@ -76,13 +77,15 @@ impl<A> Clone for Handle<A> {
 }
 
 impl<A: Authority> Endpoint<A> {
-    /// Listens; connections wait in the kernel until [`serve`](Self::serve). Port 0 takes any free one. `[::]` takes IPv4 too,
-    /// unless the system says otherwise (`net.ipv6.bindv6only`). Call it inside a tokio runtime.
+    /// Listens; connections wait in the kernel until [`serve`](Self::serve). Port 0 takes any free one, and `[::]` all addresses
+    /// there are. Call it inside a tokio runtime.
     ///
     /// # Errors
     /// When the address cannot be listened on; waiting helps where another process has it.
     pub fn bind(address: SocketAddr, service: Service<A>) -> Result<Self, EndpointError> {
-        let (listener, local_addr) = listen(address).map_err(|source| EndpointError::Bind { address, source })?;
+        let wrong = |source| EndpointError::Bind { address, source };
+        let listener = listen(address, BACKLOG).map_err(wrong)?;
+        let local_addr = listener.local_addr().map_err(wrong)?;
         let shared = Arc::new(Shared {
             service: RwLock::new(Arc::new(service)),
             ids: Arc::default(),
@@ -170,7 +173,8 @@ impl<A: Authority> Endpoint<A> {
                 return;
             }
         };
-        let span = tracing::info_span!(
+        // At every level of the log: what is written at all is to be found.
+        let span = tracing::error_span!(
             "session",
             id = %id.number(),
             %peer,
@@ -200,19 +204,6 @@ impl Drop for Stranger {
         let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
         strangers.leave(self.block, self.number);
     }
-}
-
-fn listen(address: SocketAddr) -> io::Result<(TcpListener, SocketAddr)> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    // As tokio's own bind does: a restart must not wait for the last connections' TIME_WAIT.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    let listener = socket.listen(BACKLOG)?;
-    let local_addr = listener.local_addr()?;
-    Ok((listener, local_addr))
 }
 
 /// Lets sessions end by themselves for a while, and then ends them.

@@ -3,13 +3,17 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::api::PhoneCertificate;
 use crate::authority::proof::{CertificateProof, HashedSignature, Octets, SudiProof};
 use crate::authority::questions::{
-    Authority, CompleteAnswer, CompleteOutcome, CompleteRequest, Digits, IssueAnswer, IssueRequest, OpenAnswer,
-    OpenRequest, Unavailable,
+    Answered, Authority, CompleteAnswer, CompleteOutcome, CompleteRequest, Digits, IssueAnswer, IssueRequest,
+    OpenAnswer, OpenRequest, Unavailable,
 };
+use crate::logging;
 use crate::pki::{Curve, KeyKind};
+use crate::telemetry::endpoint::metrics;
 use crate::wire::{
     Answer, CertType, CertificateEvidence, Evidence, KeyRequest, Opening, Outcome, Question, SessionId, Signature,
 };
@@ -43,10 +47,17 @@ impl Dealings {
 
     /// Asks, and keeps what the next question needs.
     pub(super) async fn ask<A: Authority>(&mut self, authority: &A, session: SessionId, question: Question) -> Answer {
+        let began = Instant::now();
         let outcome = match question {
             Question::Open(opening) => {
                 let asked = authority.open(open_request(opening, self.source)).await;
-                asked.map(|answer| self.opened(answer))
+                note("open", &asked, began);
+                asked.map(|reply| {
+                    if let Some(level) = reply.log_level {
+                        logging::raise(&tracing::Span::current(), level);
+                    }
+                    self.opened(reply.answer)
+                })
             }
             Question::Issue { public_key } => {
                 let request = IssueRequest {
@@ -55,12 +66,14 @@ impl Dealings {
                     public_key: public_key.into_vec(),
                 };
                 let asked = authority.issue(request).await;
+                note("issue", &asked, began);
                 asked.map(|answer| self.issued(answer))
             }
             Question::Complete(outcome) => {
                 let outcome = complete_outcome(outcome);
                 let request = CompleteRequest { ticket: self.ticket.to_string(), session_id: session.0, outcome };
                 let asked = authority.complete(request).await;
+                note("complete", &asked, began);
                 asked.map(|answer| self.completed(answer))
             }
         };
@@ -120,6 +133,13 @@ impl Dealings {
         self.note = Some(reason.into());
         Answer::Refused
     }
+}
+
+/// Counts a question.
+fn note(question: &'static str, asked: &impl Answered, began: Instant) {
+    let (answer, reason) = asked.labels();
+    metrics().questions.with([question, answer, reason]).inc();
+    metrics().question_seconds.with([question]).observe(began.elapsed().as_secs_f64());
 }
 
 fn open_request(opening: Opening, source: Option<IpAddr>) -> OpenRequest {

@@ -14,6 +14,8 @@ use crate::api::{CertificateOperation, Reason};
 pub struct Metrics {
     /// All of them.
     pub exposition: Exposition,
+    /// Whether it is ready.
+    pub ready: Series<Level>,
     /// Answered questions.
     pub questions: Series<Counter, 3>,
     /// How long answers took.
@@ -87,6 +89,7 @@ impl Metrics {
     fn new() -> Self {
         let mut e = Exposition::new("controller");
         let new = Self {
+            ready: e.level("controller_ready", [], "1 while /readyz answers 200, else 0"),
             questions: e.counter(
                 "controller_questions",
                 ["question", "answer", "reason"],
@@ -202,17 +205,17 @@ impl Metrics {
             ),
             proxy_certificate_end: e.level(
                 "controller_proxy_certificate_end_timestamp_seconds",
-                ["namespace", "proxy", "certificate"],
+                ["proxy_namespace", "proxy", "certificate"],
                 "End of a proxy's issuer or service certificate, by its status",
             ),
             proxy_condition: e.level(
                 "controller_proxy_condition",
-                ["namespace", "proxy", "condition"],
+                ["proxy_namespace", "proxy", "condition"],
                 "1 while this condition of a proxy is True, else 0",
             ),
             unknown_callers: e.level(
                 "controller_proxy_unknown_callers",
-                ["namespace", "proxy"],
+                ["proxy_namespace", "proxy"],
                 "Devices in a proxy's list of unknown callers; at most 100",
             ),
             exposition: e,

@@ -12,6 +12,8 @@ use super::series::{Exposition, Level, Series};
 pub struct Metrics {
     /// All of them.
     pub exposition: Exposition,
+    /// Whether it is ready.
+    pub ready: Series<Level>,
     /// Sessions that ended.
     pub sessions: Series<Counter, 1>,
     /// Sessions that are open.
@@ -59,6 +61,7 @@ impl Metrics {
     fn new() -> Self {
         let mut e = Exposition::new("endpoint");
         let new = Self {
+            ready: e.level("endpoint_ready", [], "1 while /readyz answers 200, else 0"),
             sessions: e.counter(
                 "endpoint_sessions",
                 ["end"],
@@ -122,6 +125,9 @@ impl Metrics {
         }
         for end in ["handshake_failed", "handshake_deadline", "hung_up"] {
             new.without_tls.with([end]);
+        }
+        for cause in ["full", "made_room"] {
+            new.no_place.with([cause]);
         }
         for question in ["open", "issue", "complete"] {
             new.questions.with([question, "unanswered", ""]);

@@ -11,7 +11,7 @@ pub fn markdown() -> String {
     let mut text = String::from(
         "# Metrics\n\nMade by `make generate` from the program itself. `capf controller` and `capf endpoint` serve them as \
          OpenMetrics text under `/metrics` where `--http-listen` says. What to do about which is in [runbook.md](runbook.md).\n\n\
-         No label holds a device name, an address or anything else that a caller chooses. Labels `namespace` and `proxy` have as \
+         No label holds a device name, an address or anything else that a caller chooses. Labels `proxy_namespace` and `proxy` have as \
          many values as there are CertificateAuthorityProxies, `reason` is one of the documented reasons or empty, and the others \
          are fixed words.\n",
     );

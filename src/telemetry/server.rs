@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::health::Health;
+use crate::addresses::bind;
 
 /// Connections at once; beyond them the oldest makes room.
 const CONNECTIONS: usize = 64;
@@ -72,7 +73,7 @@ pub struct Server {
 /// When the address cannot be listened on, or no thread is to be had.
 pub fn begin(address: SocketAddr, health: Health, scrape: Scrape) -> Result<Server, HttpError> {
     let wrong = |source| HttpError { address, source };
-    let listener = TcpListener::bind(address).map_err(wrong)?;
+    let listener = bind(address, TcpListener::bind).map_err(wrong)?;
     listener.set_nonblocking(true).map_err(wrong)?;
     let local = listener.local_addr().map_err(wrong)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(wrong)?;

@@ -154,7 +154,7 @@ async fn questions_share_a_connection_and_carry_the_proxys_certificate() {
     let controller = Controller::new(&ca, SERVER_NAME, |_, _, _| answer(200, NOTHING)).await;
     let authority = client(&ca, &[controller.address]);
     for _ in 0..3 {
-        let answer = authority.open(request()).await;
+        let answer = authority.open(request()).await.map(|reply| reply.answer);
         assert_eq!(answer, Ok(OpenAnswer::NothingScheduled));
     }
     assert_eq!((controller.connections(), controller.requests()), (1, 3));
@@ -191,7 +191,7 @@ async fn a_failed_try_is_repeated_on_a_fresh_connection() {
         _ => answer(200, NOTHING),
     })
     .await;
-    let answer = client(&ca, &[controller.address]).open(request()).await;
+    let answer = client(&ca, &[controller.address]).open(request()).await.map(|reply| reply.answer);
     assert_eq!(answer, Ok(OpenAnswer::NothingScheduled));
     assert_eq!((controller.connections(), controller.requests()), (3, 3));
 }
@@ -271,4 +271,33 @@ async fn a_bundle_without_a_controller_is_refused() {
     let ca = controller_ca();
     let error = RemoteAuthority::new(&bundle(&ca, &[])).err().unwrap();
     assert!(error.to_string().contains("endpoint.json"), "{error}");
+}
+
+/// As behind the address of a Service: the first connections lead to a replica that has gone dead, the later ones to another.
+#[tokio::test]
+async fn of_many_connections_that_went_dead_one_question_is_late_and_no_more() {
+    let ca = controller_ca();
+    let dead = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let gone = dead.clone();
+    let controller = Controller::new(&ca, SERVER_NAME, move |_, connection, _| {
+        (connection > 8 || !gone.load(Ordering::SeqCst)).then(|| (200, NOTHING.to_owned()))
+    })
+    .await;
+    let authority = client(&ca, &[controller.address]);
+    let at_once = || futures::future::join_all((0..8).map(|_| authority.open(request())));
+    assert!(at_once().await.iter().all(Result::is_ok));
+    assert!(controller.connections() > 1, "several are kept");
+    // Those that are not open yet lead to the living replica.
+    while controller.connections() < 8 {
+        controller.connections.fetch_add(1, Ordering::SeqCst);
+    }
+    dead.store(true, Ordering::SeqCst);
+    let began = Instant::now();
+    assert!(authority.open(request()).await.is_ok());
+    assert!(began.elapsed() >= QUICK.attempt, "the first that is kept is dead");
+    let began = Instant::now();
+    for _ in 0..8 {
+        assert!(authority.open(request()).await.is_ok());
+    }
+    assert!(began.elapsed() < QUICK.attempt, "and so were the others: {:?}", began.elapsed());
 }

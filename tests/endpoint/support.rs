@@ -8,8 +8,8 @@ use std::time::Duration;
 use capf::api::Reason;
 use capf::authority::bundle::{Bundle, EndpointConfig, files};
 use capf::authority::questions::{
-    Authority, CompleteAnswer, CompleteOutcome, CompleteRequest, IssueAnswer, IssueRequest, OpenAnswer, OpenRequest,
-    Unavailable,
+    Authority, CompleteAnswer, CompleteOutcome, CompleteRequest, IssueAnswer, IssueRequest, OpenAnswer, OpenReply,
+    OpenRequest, Unavailable,
 };
 use capf::endpoint::{Endpoint, Handle, Limits, Service};
 use capf::pki::control::{generate_controller_ca, proxy_uri};
@@ -87,7 +87,7 @@ impl Fake {
 }
 
 impl Authority for Fake {
-    async fn open(&self, request: OpenRequest) -> Result<OpenAnswer, Unavailable> {
+    async fn open(&self, request: OpenRequest) -> Result<OpenReply, Unavailable> {
         let OpenRequest { device_name, version, certificate, digits, .. } = request;
         let digits = digits.map(|digits| digits.0.expose_secret().len());
         self.note(format!("open {device_name} version {version} digits {digits:?} certificate {certificate}"));
@@ -96,7 +96,7 @@ impl Authority for Fake {
             key,
             key_generation_seconds,
         };
-        Ok(match &*device_name {
+        let answer = match &*device_name {
             "NOBODY" => OpenAnswer::UnknownDevice,
             "IDLE" => OpenAnswer::NothingScheduled,
             "WRONG" => OpenAnswer::Refused { reason: Reason::InvalidAuthenticationString },
@@ -105,7 +105,8 @@ impl Authority for Fake {
             "SLOW" => install(KeyKind::Ec(Curve::P256), 1),
             "CURVED" => install(KeyKind::Ec(Curve::P256), 60),
             _ => install(KeyKind::Rsa(RsaBits::B2048), 60),
-        })
+        };
+        Ok(OpenReply::from(answer))
     }
 
     async fn issue(&self, request: IssueRequest) -> Result<IssueAnswer, Unavailable> {

@@ -9,6 +9,7 @@ use crate::api::CertificateOperation;
 use crate::controller::store::{Cause, Kind};
 use crate::controller::world::{Known, ObjectKey};
 use crate::domain::transition::{Event, NotPossible, advance};
+use crate::telemetry::controller::metrics;
 
 /// Writes of one status that may meet a conflict before the question is given up.
 const TRIES: usize = 4;
@@ -89,6 +90,7 @@ impl Service {
             operation.status = Some(status);
             match self.store.replace_status(&operation).await {
                 Ok(recorded) => {
+                    metrics().operation_written(&recorded);
                     self.world.learn(&recorded);
                     return Ok(Changed::Recorded(Box::new(recorded)));
                 }
