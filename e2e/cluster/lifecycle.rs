@@ -130,7 +130,7 @@ async fn a_release_is_installed_tested_upgraded_removed_taken_up_again_and_leave
 /// Runs `helm test`, which must leave no trace.
 async fn smoke_test(release: &Release) {
     let before = everything(release).await;
-    let said = release.helm(&["test", "capf", "--logs", "--timeout=4m"], &[]);
+    let said = release.helm(&["test", "capf", "--timeout=4m"], &[]);
     assert!(said.contains("Phase:          Succeeded"), "{said}");
     release
         .settles("the test's traces are gone", async || {
