@@ -106,6 +106,7 @@ async fn who_takes_over_an_endpoint_finds_no_account_no_issuer_key_and_no_waitin
     policy_is_for_controllers_only(&release);
     release.admitted_all();
     release.uninstall();
+    release.remove();
 }
 
 /// The bundle, the program, what the kubelet gives every pod, and nothing else.
@@ -135,7 +136,7 @@ fn holds_what_is_documented(pid: u32) {
     assert_eq!(mounts.iter().map(String::as_str).collect::<Vec<_>>(), expected);
     // Of services only the API server's, which the kubelet gives to every container.
     let mut amiss = traces::environment(pid);
-    amiss.retain(|name| !["PATH", "HOSTNAME"].contains(&name.as_str()) && !name.starts_with("KUBERNETES_"));
+    amiss.retain(|name| !["PATH", "HOSTNAME", "HOME"].contains(&name.as_str()) && !name.starts_with("KUBERNETES_"));
     assert!(amiss.is_empty(), "{amiss:?}");
 }
 

@@ -125,6 +125,7 @@ async fn a_release_is_installed_tested_upgraded_removed_taken_up_again_and_leave
             if differences.is_empty() { Ok(()) } else { Err(format!("{differences:?}")) }
         })
         .await;
+    release.remove();
 }
 
 /// Runs `helm test`, which must leave no trace.

@@ -90,6 +90,11 @@ impl Release {
         self.helm(&["uninstall", "capf", "--wait", "--timeout=5m"], &[])
     }
 
+    /// Removes the namespaces, and waits until they are gone: of this release nothing is left that could go later.
+    pub fn remove(self) {
+        self.cluster.node.kubectl(&["delete", "namespace", &self.namespace, &self.phones, "--timeout=180s"]).unwrap();
+    }
+
     /// `kubectl`, in the namespace of the controllers.
     pub fn in_release(&self, args: &[&str]) -> String {
         self.in_namespace(&self.namespace, args)
