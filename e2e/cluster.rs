@@ -16,5 +16,10 @@ mod release;
 #[path = "cluster/setup.rs"]
 mod setup;
 
+#[path = "cluster/flights.rs"]
+mod flights;
+
+#[path = "cluster/availability.rs"]
+mod availability;
 #[path = "cluster/lifecycle.rs"]
 mod lifecycle;
