@@ -24,5 +24,10 @@ mod traces;
 
 #[path = "cluster/inside.rs"]
 mod inside;
+#[path = "cluster/flights.rs"]
+mod flights;
+
+#[path = "cluster/availability.rs"]
+mod availability;
 #[path = "cluster/lifecycle.rs"]
 mod lifecycle;

@@ -5,6 +5,8 @@ mod harness;
 #[path = "product/mod.rs"]
 mod product;
 
+#[path = "spine/ending.rs"]
+mod ending;
 #[path = "spine/enrolment.rs"]
 mod enrolment;
 #[path = "spine/explain.rs"]
