@@ -22,10 +22,10 @@ mod setup;
 #[path = "cluster/traces.rs"]
 mod traces;
 
-#[path = "cluster/inside.rs"]
-mod inside;
 #[path = "cluster/flights.rs"]
 mod flights;
+#[path = "cluster/inside.rs"]
+mod inside;
 
 #[path = "cluster/availability.rs"]
 mod availability;
