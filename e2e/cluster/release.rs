@@ -185,8 +185,9 @@ impl Release {
         command.args(["auth-strings", "--format=csv", "--namespace", &self.phones, "--device-name", device]);
         let output = command.env("KUBECONFIG", kubeconfig).output().unwrap();
         let sheet = String::from_utf8_lossy(&output.stdout).into_owned();
-        let line = sheet.lines().find(|line| line.starts_with(device));
-        line.and_then(|line| line.split(',').nth(1)).unwrap_or_else(|| panic!("{output:?}")).to_owned()
+        let mut fields = sheet.lines().flat_map(|line| line.split(','));
+        fields.find(|field| *field == device).unwrap_or_else(|| panic!("{output:?}"));
+        fields.next().unwrap_or_default().to_owned()
     }
 
     /// Waits until something is so, and a minute or two for what the cluster does by itself.
