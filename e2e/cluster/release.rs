@@ -11,8 +11,8 @@ use crate::harness::{HarnessError, capf_binary, eventually};
 use crate::helm;
 use crate::setup::{Cluster, REPOSITORY, Version};
 
-/// How long anything is waited for that takes seconds on a quiet machine.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+/// How long anything is waited for that takes seconds on a quiet machine, or two minutes where a kubelet takes its time.
+pub const PATIENCE: Duration = Duration::from_secs(240);
 
 /// A release called `capf`, in a namespace of its own, with phones in another. When a test fails, what the pods of both
 /// say is shown.
@@ -190,7 +190,7 @@ impl Release {
         fields.next().unwrap_or_default().to_owned()
     }
 
-    /// Waits until something is so, and a minute or two for what the cluster does by itself.
+    /// Waits until something is so that the cluster does by itself.
     pub async fn settles(&self, what: &str, look: impl AsyncFn() -> Result<(), String>) {
         eventually(what, PATIENCE, || look()).await.unwrap_or_else(|error| panic!("{error}"));
     }
