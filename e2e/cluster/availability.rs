@@ -13,15 +13,19 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt as _};
 use serde_json::Value;
 
-use crate::flights::{Board, Flights, Landed, Line, device};
+use crate::flights::{Board, Flights, Habit, Landed, Line, device, hurry, various};
 use crate::harness::{eventually, signal};
 use crate::release::{PATIENCE, Release};
 use crate::setup::Cluster;
 
 /// In flight at one time.
 const AT_ONCE: usize = 300;
+/// Phones that arrive after something has happened, before the next does.
+const ENOUGH: usize = 60;
 /// Phones that show that all is well afterwards.
 const FEW: usize = 30;
+const CONTROLLERS: &str = "--selector=app.kubernetes.io/component=controller";
+const ENDPOINTS: &str = "--selector=app.kubernetes.io/name=capf-endpoint";
 
 const VALUES: &str = "
 proxy:
@@ -40,51 +44,48 @@ async fn phones_in_flight_outlive_whatever_happens_to_what_serves_them() {
     release.proxy_ready();
     let site = Site { api: Api::namespaced(cluster.node.client(None), &release.phones), release: &release };
 
-    let flights = site.board(1, AT_ONCE);
-    flights.full().await;
-
-    flights.meanwhile("the controllers were restarted");
-    release.in_release(&["rollout", "restart", "deployment/capf"]);
-    release.in_release(&["rollout", "status", "deployment/capf", "--timeout=300s"]);
-    flights.full().await;
-
-    flights.meanwhile("the endpoints were restarted");
-    release.in_phones(&["rollout", "restart", "deployment/main-endpoint"]);
-    release.in_phones(&["rollout", "status", "deployment/main-endpoint", "--timeout=300s"]);
-    flights.full().await;
-
-    flights.meanwhile("Helm upgraded the image and a value");
-    release.upgrade(&cluster.now, &[VALUES, &phones, "controller: {leaseSeconds: 12}"]);
-    site.run(&cluster.now.image()).await;
-    flights.full().await;
-
-    flights.meanwhile("the leader was deleted");
-    let leader = site.leader();
-    let since = Instant::now();
-    release.in_release(&["delete", "pod", &leader, "--wait=false"]);
-    site.other_leader(&leader, since).await;
-    release.in_release(&["rollout", "status", "deployment/capf", "--timeout=300s"]);
-    flights.full().await;
-
-    flights.meanwhile("the leader vanished without a word");
-    let leader = site.leader();
-    let since = Instant::now();
-    release.in_release(&["delete", "pod", &leader, "--grace-period=0", "--force"]);
-    site.other_leader(&leader, since).await;
-    release.in_release(&["rollout", "status", "deployment/capf", "--timeout=300s"]);
-    flights.full().await;
+    let flights = site.board(1, (AT_ONCE, various)).await;
+    flights.go_on(AT_ONCE).await;
 
     flights.meanwhile("an endpoint was killed");
     let killed = site.endpoints().into_iter().find(|pod| pod.serves).unwrap();
     signal(cluster.node.pod_pid(&release.phones, &killed.name).unwrap(), "KILL").unwrap();
     site.started_again(&killed).await;
-    release.proxy_ready();
-    flights.full().await;
+    flights.go_on(ENOUGH).await;
+
+    flights.meanwhile("the controllers were restarted");
+    site.restart_controllers().await;
+    flights.go_on(ENOUGH).await;
+
+    flights.meanwhile("the endpoints were restarted");
+    release.in_phones(&["rollout", "restart", "deployment/main-endpoint"]);
+    release.in_phones(&["rollout", "status", "deployment/main-endpoint", "--timeout=300s"]);
+    flights.go_on(ENOUGH).await;
+
+    flights.meanwhile("Helm upgraded the image and a value");
+    release.upgrade(&cluster.now, &[VALUES, &phones, "controller: {leaseSeconds: 12}"]);
+    site.run(&cluster.now.image()).await;
+    site.two_controllers().await;
+    flights.go_on(ENOUGH).await;
+
+    flights.meanwhile("the leader was deleted");
+    let (leader, since) = (site.leader(), Instant::now());
+    release.in_release(&["delete", "pod", site.pod_of(&leader), "--wait=false"]);
+    site.other_leader(&leader, since).await;
+    site.two_controllers().await;
+    flights.go_on(ENOUGH).await;
+
+    flights.meanwhile("the leader was killed");
+    let (leader, since) = (site.leader(), Instant::now());
+    signal(cluster.node.pod_pid(&release.namespace, site.pod_of(&leader)).unwrap(), "KILL").unwrap();
+    site.other_leader(&leader, since).await;
+    site.two_controllers().await;
+    flights.go_on(ENOUGH).await;
 
     flights.meanwhile("the time for a key was changed");
     site.patch(r#"{"spec":{"maximumKeyGenerationMinutes":29}}"#);
     site.have(29).await;
-    flights.full().await;
+    flights.go_on(ENOUGH).await;
 
     // What is in the bundle or in the Service changes no pod. Phones must be told of a new certificate, and of a new port.
     flights.meanwhile("limits, port and certificate were changed");
@@ -92,6 +93,7 @@ async fn phones_in_flight_outlive_whatever_happens_to_what_serves_them() {
     let (before, reloads) = (site.serving(), site.reloads(&site.serving()));
     site.patch(r#"{"spec":{"limits":{"answerSeconds":31},"phonePort":5061,"certificateRevision":1}}"#);
     site.reloaded(&before, &reloads).await;
+    flights.meanwhile("nothing more went on");
     let board = flights.land().await;
     board.tallies.iter().for_each(|tally| tell(&tally.to_string()));
     site.verify(&board).await;
@@ -99,14 +101,17 @@ async fn phones_in_flight_outlive_whatever_happens_to_what_serves_them() {
         let tally = board.tallies.iter().find(|tally| tally.what == what).unwrap();
         assert!(tally.outlived >= least, "sessions do not outlive the pods they began with: {tally}");
     }
+    // Those that were replaced end with their last session, not after the half hour that they have.
+    eventually("the old endpoints have gone", PATIENCE, || async { site.endpoints().len() == before.len() })
+        .await
+        .unwrap();
     site.few(1_000_000).await;
     assert_eq!(site.serving(), before, "a bundle and a port are no reason to restart");
 
     // And what controllers and endpoints know each other by.
     let (reloads, ca) = (site.reloads(&before), site.controller_ca());
     release.in_release(&["delete", "secret/capf-controller"]);
-    release.in_release(&["rollout", "restart", "deployment/capf"]);
-    release.in_release(&["rollout", "status", "deployment/capf", "--timeout=300s"]);
+    site.restart_controllers().await;
     eventually("the bundle has the new CA", PATIENCE, || async { site.controller_ca() != ca }).await.unwrap();
     site.reloaded(&before, &reloads).await;
     site.few(2_000_000).await;
@@ -130,12 +135,12 @@ struct Site<'a> {
     api: Api<Phone>,
 }
 
-/// An endpoint pod.
+/// A pod.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct Pod {
     name: String,
     restarts: u64,
-    /// Ready, and not about to go.
+    /// Whether it is ready, and not about to go.
     serves: bool,
     /// Seconds that it has to end.
     grace: u64,
@@ -144,31 +149,54 @@ struct Pod {
 
 impl Site<'_> {
     /// Lets phones call the Service as it is now, with the certificate as it is now.
-    fn board(&self, first: usize, at_once: usize) -> Flights {
-        let server = self.release.server().parse().unwrap();
+    async fn board(&self, first: usize, how: (usize, Habit)) -> Flights {
+        let (node, server) = (self.release.cluster.node, self.release.server());
+        // Ready is what pods are; the node hears of it a moment later.
+        eventually("the Service leads to an endpoint", PATIENCE, || async { node.reaches(&server).unwrap() })
+            .await
+            .unwrap();
         let tls = tls_config(&std::fs::read(self.release.certificate()).unwrap()).unwrap();
-        Flights::begin(self.release.cluster.node, self.api.clone(), Line { server, tls }, at_once, first)
+        Flights::begin(node, self.api.clone(), Line { server: server.parse().unwrap(), tls }, how, first)
     }
 
     /// A few phones enrol and none has to come again.
     async fn few(&self, first: usize) {
-        let flights = self.board(first, FEW);
-        flights.full().await;
+        let flights = self.board(first, (FEW, hurry)).await;
+        flights.ended(FEW).await;
         let board = flights.land().await;
         self.verify(&board).await;
         let again: usize = board.tallies.iter().map(|tally| tally.again.len()).sum();
         assert_eq!(again, 0, "{:?}", board.tallies);
     }
 
+    /// A rolling restart, until the old ones have gone.
+    async fn restart_controllers(&self) {
+        self.release.in_release(&["rollout", "restart", "deployment/capf"]);
+        self.release.in_release(&["rollout", "status", "deployment/capf", "--timeout=300s"]);
+        self.two_controllers().await;
+    }
+
+    /// Waits until there are two controllers, and both are ready.
+    async fn two_controllers(&self) {
+        eventually("there are two controllers", PATIENCE, || async {
+            let pods = self.pods(&self.release.in_release(&["get", "pods", CONTROLLERS, "--output=json"]));
+            if pods.len() == 2 && pods.iter().all(|pod| pod.serves) { Ok(()) } else { Err(format!("{pods:?}")) }
+        })
+        .await
+        .unwrap();
+    }
+
     fn patch(&self, patch: &str) {
         self.release.in_phones(&["patch", "certificateauthorityproxy/main", "--type=merge", "-p", patch]);
     }
 
-    /// The pod of the controller that leads.
+    /// The controller process that leads, as it calls itself: by its pod and its process id.
     fn leader(&self) -> String {
-        let holder = ["get", "lease/capf-controller", "--output=jsonpath={.spec.holderIdentity}"];
-        let identity = self.release.in_release(&holder);
-        identity.rsplit_once('-').map(|(pod, _process)| pod.to_owned()).unwrap_or_default()
+        self.release.in_release(&["get", "lease/capf-controller", "--output=jsonpath={.spec.holderIdentity}"])
+    }
+
+    fn pod_of<'a>(&self, leader: &'a str) -> &'a str {
+        leader.rsplit_once('-').map(|(pod, _process)| pod).unwrap()
     }
 
     /// Waits until another one leads, and tells how long that took.
@@ -184,9 +212,11 @@ impl Site<'_> {
 
     /// The endpoint pods, those that are about to go as well.
     fn endpoints(&self) -> Vec<Pod> {
-        let label = "--selector=app.kubernetes.io/name=capf-endpoint";
-        let listed: Value =
-            serde_json::from_str(&self.release.in_phones(&["get", "pods", label, "--output=json"])).unwrap();
+        self.pods(&self.release.in_phones(&["get", "pods", ENDPOINTS, "--output=json"]))
+    }
+
+    fn pods(&self, listed: &str) -> Vec<Pod> {
+        let listed: Value = serde_json::from_str(listed).unwrap();
         let pod = |pod: &Value| {
             let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
             let ready = conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True");

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use capf::api::{Phone, PhoneSpec};
-use capf::phone::{AttemptOutcome, EnrolOutcome, SimulatedPhone, Step};
+use capf::phone::{AttemptOutcome, CommunicationFailure, EnrolOutcome, SimulatedPhone, Step};
 use capf::wire::ClaimedName;
 use kube::api::{ListParams, ObjectMeta, PostParams};
 use kube::{Api, ResourceExt as _};
@@ -30,23 +30,31 @@ const RETRIES: (u32, Duration) = (3, Duration::from_secs(5));
 const PACE: Duration = Duration::from_millis(80);
 /// Phones applied at one time; as many again wait for their turn to arrive.
 const BATCH: usize = 48;
-/// For a batch to be waited for: a leader that fell silent must be replaced meanwhile.
-const ARMED: Duration = Duration::from_secs(120);
+/// For anything that takes seconds on a quiet machine. A leader that fell silent must be replaced meanwhile.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The device of this number.
 pub fn device(number: usize) -> String {
     format!("SEP{number:012X}")
 }
 
+/// At which step a phone of some number takes its time, and how long.
+pub type Habit = fn(usize) -> Option<(Step, Duration)>;
+
+/// No phone takes any.
+pub fn hurry(_: usize) -> Option<(Step, Duration)> {
+    None
+}
+
 /// At which step a phone of this number takes its time, and how long: most are at their key, some at their certificate, a few
 /// at their proof, and the others hurry.
-fn habit(number: usize) -> Option<(Step, Duration)> {
+pub fn various(number: usize) -> Option<(Step, Duration)> {
     let some = |step, from: usize, span: usize| {
         let seconds = from + number * 7 % span;
         Some((step, Duration::from_secs(u64::try_from(seconds).unwrap())))
     };
     match number % 8 {
-        0..5 => some(Step::KeyMade, 40, 41),
+        0..5 => some(Step::KeyMade, 30, 31),
         // Less than the 30 s that an endpoint waits for an answer.
         5 => some(Step::Stored, 5, 16),
         6 => some(Step::Auth, 2, 9),
@@ -76,8 +84,8 @@ pub struct Tally {
     pub again: BTreeSet<usize>,
     /// How often they had to.
     pub retries: usize,
-    /// What had happened to them.
-    pub causes: BTreeMap<&'static str, usize>,
+    /// What had happened to them: how often, and the first of the kind in full.
+    pub causes: BTreeMap<&'static str, (usize, String)>,
     /// Sessions that began before and ended well after it.
     pub outlived: usize,
 }
@@ -130,12 +138,12 @@ impl Board {
         self.now().arrived += 1;
     }
 
-    fn comes_again(&mut self, number: usize, cause: &'static str) {
+    fn comes_again(&mut self, number: usize, failure: &CommunicationFailure) {
         self.open.insert(number, Instant::now() + RETRIES.1);
         let now = self.now();
         now.again.insert(number);
         now.retries += 1;
-        *now.causes.entry(cause).or_default() += 1;
+        now.causes.entry(failure.kind()).or_insert_with(|| (0, failure.to_string())).0 += 1;
     }
 
     fn ended(&mut self, number: usize, ended: &EnrolOutcome, lsc: Option<&[u8]>) {
@@ -163,6 +171,7 @@ struct Shared {
     board: Mutex<Board>,
     line: Line,
     at_once: usize,
+    habit: Habit,
 }
 
 impl Shared {
@@ -179,10 +188,10 @@ pub struct Flights {
 }
 
 impl Flights {
-    /// Lets phones arrive, at most so many at once, from the network of the node; each is applied before, with these numbers
-    /// counting up from `first`.
-    pub fn begin(node: &Node, api: Api<Phone>, line: Line, at_once: usize, first: usize) -> Self {
-        let shared = Arc::new(Shared { board: Mutex::default(), line, at_once });
+    /// Lets phones of this habit arrive, at most so many at once, from the network of the node. Each is applied before, with
+    /// numbers that count up from `first`.
+    pub fn begin(node: &Node, api: Api<Phone>, line: Line, (at_once, habit): (usize, Habit), first: usize) -> Self {
+        let shared = Arc::new(Shared { board: Mutex::default(), line, at_once, habit });
         shared.board().begin("nothing went on");
         let (arriving, until) = watch::channel(true);
         let (armed, arrivals) = mpsc::channel(BATCH);
@@ -203,13 +212,26 @@ impl Flights {
         self.shared.board().begin(what);
     }
 
-    /// Waits until as many are open as may be.
-    pub async fn full(&self) {
+    /// Waits until as many are open as may be, and so many have arrived since what goes on now began: that shows what comes
+    /// after it.
+    pub async fn go_on(&self, arrived: usize) {
         let wanted = self.shared.at_once;
-        eventually(&format!("{wanted} are in flight"), Duration::from_secs(300), || async {
-            let board = self.shared.board();
+        eventually(&format!("{wanted} are in flight"), PATIENCE, || async {
+            let mut board = self.shared.board();
+            let open = board.open.len();
+            let arrived = board.now().arrived >= arrived;
             // Some are between two places: one has ended, the next not come yet.
-            if board.open.len() * 20 >= wanted * 19 { Ok(()) } else { Err(format!("{} are", board.open.len())) }
+            if open * 20 >= wanted * 19 && arrived { Ok(()) } else { Err(format!("{open} are: {}", board.now())) }
+        })
+        .await
+        .unwrap();
+    }
+
+    /// Waits until so many have ended, well or not.
+    pub async fn ended(&self, wanted: usize) {
+        eventually(&format!("{wanted} have ended"), PATIENCE, || async {
+            let board = self.shared.board();
+            board.landed.len() + board.lost.len() >= wanted
         })
         .await
         .unwrap();
@@ -267,7 +289,7 @@ async fn apply(api: &Api<Phone>, number: usize) {
 async fn wait_armed(api: &Api<Phone>, numbers: std::ops::Range<usize>) {
     let pending = ListParams::default().fields("status.operation.phase=Pending");
     let wanted: BTreeSet<String> = numbers.map(|number| device(number).to_lowercase()).collect();
-    eventually("the phones are waited for", ARMED, || async {
+    eventually("the phones are waited for", PATIENCE, || async {
         let phones = api.list_metadata(&pending).await.map_err(|error| error.to_string())?.items;
         let found = phones.iter().filter(|phone| wanted.contains(&phone.name_any())).count();
         if found == wanted.len() { Ok(()) } else { Err(format!("{found} of {} are", wanted.len())) }
@@ -309,11 +331,11 @@ async fn enrol(shared: &Shared, number: usize) {
     let Line { server, tls } = shared.line.clone();
     let phone = SimulatedPhone::new(server, ClaimedName::parse(&device(number)).unwrap(), tls);
     let phone = phone.retries(RETRIES.0, RETRIES.1);
-    let mut phone = match habit(number) {
+    let mut phone = match (shared.habit)(number) {
         Some((step, time)) => phone.pausing(step, time),
         None => phone,
     };
     shared.board().arrived(number);
-    let ended = phone.enrol_telling(|retry| shared.board().comes_again(number, retry.failure.kind())).await;
+    let ended = phone.enrol_telling(|retry| shared.board().comes_again(number, retry.failure)).await;
     shared.board().ended(number, &ended, phone.lsc());
 }
