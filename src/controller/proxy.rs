@@ -14,7 +14,7 @@ use super::endpoints::Endpoints;
 use super::events::Reporter;
 use super::key_limits::{NoKey, within_limits};
 use super::phone::owned_by;
-use super::store::{CallError, Cause, Store};
+use super::store::{CallError, Store};
 use super::world::{ObjectKey, World};
 use crate::api::{CertificateAuthorityProxy, PROXY_LABEL};
 use crate::authority::anchors::read_anchors;
@@ -82,7 +82,13 @@ impl Proxies {
     /// # Errors
     /// When a call failed; what was done before it is found again.
     pub async fn reconcile(&self, key: &ObjectKey) -> Result<Option<Timestamp>, CallError> {
-        let Some(proxy) = self.world.proxy(key).filter(|p| p.metadata.deletion_timestamp.is_none()) else {
+        if self.world.proxy(key).is_none() {
+            return Ok(None);
+        }
+        // As it is now, not as the watch has told so far: what is made for a proxy that is going goes with it, and may be
+        // what one of the same name is about to take over.
+        let now = self.store.get::<CertificateAuthorityProxy>(key).await?;
+        let Some(proxy) = now.filter(|p| p.metadata.deletion_timestamp.is_none()) else {
             return Ok(None);
         };
         let (outcome, again) = match self.activate(key, &proxy).await {
@@ -97,15 +103,10 @@ impl Proxies {
         let now = crate::clock::now();
         let next = status(&proxy, outcome.as_ref(), now);
         if proxy.status.as_ref() != Some(&next) {
-            let mut written = proxy.as_ref().clone();
+            let mut written = proxy;
             let before = written.status.replace(next);
-            let recorded = self.store.replace_status(&written).await;
-            if recorded.as_ref().is_err_and(|e| matches!(e.cause, Cause::Conflict | Cause::Invalid(_)))
-                && let Some(fresh) = self.store.get::<CertificateAuthorityProxy>(key).await?
-            {
-                self.world.learn(&fresh);
-            }
-            self.world.learn(&recorded?);
+            let recorded = self.store.replace_status(&written).await?;
+            self.world.learn(&recorded);
             self.reporter.proxy_changed(&written, &before.unwrap_or_default()).await;
         }
         Ok(now.checked_add(again).ok())
