@@ -9,6 +9,8 @@ mod helm;
 #[path = "node/mod.rs"]
 mod node;
 
+#[path = "cluster/flights.rs"]
+mod flights;
 #[path = "cluster/kept.rs"]
 mod kept;
 #[path = "cluster/metrics.rs"]
@@ -22,6 +24,8 @@ mod setup;
 #[path = "cluster/traces.rs"]
 mod traces;
 
+#[path = "cluster/availability.rs"]
+mod availability;
 #[path = "cluster/inside.rs"]
 mod inside;
 #[path = "cluster/lifecycle.rs"]

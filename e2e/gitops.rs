@@ -20,3 +20,5 @@ mod health;
 mod lua;
 #[path = "gitops/outcome.rs"]
 mod outcome;
+#[path = "gitops/owners.rs"]
+mod owners;

@@ -66,7 +66,7 @@ apiVersion: v1
 kind: Service
 metadata: {name: door, namespace: web}
 spec:
-  type: NodePort
+  type: LoadBalancer
   externalTrafficPolicy: Local
   selector: {app: web}
   ports: [{port: 80, targetPort: 8080, nodePort: 30080}]
@@ -114,10 +114,20 @@ async fn two_pods_of_an_imported_image_answer_through_a_service_by_its_address_a
         node.enter_pod("web", any, &program).unwrap().args(["fetch", &format!("http://{address}/")]).output().unwrap();
     assert!(names.contains(String::from_utf8_lossy(&output.stdout).trim()), "{output:?}");
 
-    // From outside the cluster: the pod sees who comes.
-    let url = format!("http://{NODE_ADDRESS}:30080/client");
-    let output = node.outside(&program).args(["fetch", &url]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), OUTSIDE_ADDRESS, "{output:?}");
+    // From outside the cluster: the pod sees who comes, to the node's port and to an address that is assigned.
+    let assigned = r#"{"status": {"loadBalancer": {"ingress": [{"ip": "203.0.113.7"}]}}}"#;
+    node.kubectl(&["patch", "service", "-n", "web", "door", "--subresource=status", "--patch", assigned]).unwrap();
+    for door in [format!("{NODE_ADDRESS}:30080"), "203.0.113.7:80".to_owned()] {
+        let url = format!("http://{door}/client");
+        let from_outside = || {
+            let output = node.outside(&program).args(["fetch", &url]).output().unwrap();
+            async move {
+                let seen = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+                if seen == OUTSIDE_ADDRESS { Ok(()) } else { Err(format!("{output:?}")) }
+            }
+        };
+        eventually("a pod answers a client outside", PATIENCE, from_outside).await.unwrap();
+    }
 
     // From this process.
     let forward = node.forward(&format!("{address}:80")).unwrap();

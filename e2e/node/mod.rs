@@ -73,7 +73,7 @@ pub struct Forward {
 }
 
 impl Node {
-    /// Starts one and returns when the node is Ready and the cluster DNS answers: in about 15 seconds, plus minutes if
+    /// Starts one and returns when the node is Ready and the cluster DNS answers: in about 10 seconds, plus minutes if
     /// programs must be built first.
     ///
     /// # Errors

@@ -146,7 +146,7 @@ pub async fn serve(
                 let connection = connection(stream, peer, acceptor.clone(), routes.clone(), stop.clone());
                 tracker.spawn(async move {
                     connection.await;
-                    drop(place)
+                    drop(place);
                 });
             }
             Some(Err(error)) => {

@@ -207,7 +207,10 @@ impl Proxies {
         };
         match before {
             None => drop(self.store.create(&wanted).await?),
-            Some(before) if (&before.data, &before.binary_data) != (&wanted.data, &wanted.binary_data) => {
+            Some(before)
+                if (&before.data, &before.binary_data) != (&wanted.data, &wanted.binary_data)
+                    || !owned(&before.metadata, proxy) =>
+            {
                 self.store.replace(&wanted).await?;
             }
             Some(_) => {}
@@ -268,7 +271,9 @@ impl Proxies {
         };
         match before {
             None => drop(self.store.create(&wanted).await?),
-            Some(before) if before.data != wanted.data => drop(self.store.replace(&wanted).await?),
+            Some(before) if before.data != wanted.data || !owned(&before.metadata, proxy) => {
+                drop(self.store.replace(&wanted).await?);
+            }
             Some(_) => {}
         }
         Ok(client.2)
@@ -312,6 +317,12 @@ fn octets(text: &str) -> ByteString {
 
 fn labelled(metadata: &ObjectMeta, proxy: &ObjectKey) -> bool {
     metadata.labels.as_ref().and_then(|labels| labels.get(PROXY_LABEL)) == Some(&proxy.name)
+}
+
+/// Whether an object goes with this proxy. One of a proxy of the same name before, or of a backup, has another owner or none:
+/// it would be collected, though it is in use, or outlive its use.
+fn owned(metadata: &ObjectMeta, proxy: &CertificateAuthorityProxy) -> bool {
+    metadata.owner_references.iter().flatten().any(|owner| Some(&owner.uid) == proxy.metadata.uid.as_ref())
 }
 
 fn unusable(why: &str) -> Obstacle {
