@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use crate::release::Release;
 use crate::setup::TYPES;
 
-/// Kinds whose objects come and go by themselves.
-const OF_THE_MOMENT: [&str; 3] = ["events", "events.events.k8s.io", "componentstatuses"];
+/// Kinds whose objects come and go by themselves, with others that are looked at.
+const OF_THE_MOMENT: [&str; 4] =
+    ["events", "events.events.k8s.io", "componentstatuses", "ipaddresses.networking.k8s.io"];
 
 /// The names of all objects of all kinds: those of no namespace, and those of the release's two.
 pub async fn everything(release: &Release) -> BTreeSet<String> {
@@ -56,12 +57,9 @@ fn may_stay(release: &Release, object: &str) -> bool {
             || keys.contains(&object)
             || of_proxy && (pods.contains(&kind) || rest.contains(&kind));
     }
-    // The types, and what a kept Service and a kept claim stand on.
-    let (kind, name) = object.split_once('/').unwrap_or_default();
-    TYPES.contains(&name)
-        || name == "v1alpha1.capf.dev"
-        || object == "persistentvolume/reports"
-        || kind == "ipaddress.networking.k8s.io"
+    // The types, and what a kept claim stands on.
+    let name = object.split_once('/').unwrap_or_default().1;
+    TYPES.contains(&name) || name == "v1alpha1.capf.dev" || object == "persistentvolume/reports"
 }
 
 /// What must be there when a release has gone that kept all, and is not.

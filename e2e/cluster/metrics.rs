@@ -10,10 +10,7 @@ use crate::release::Release;
 
 /// Compares the alerts with what all controllers and endpoints show, whose phones must have enrolled before.
 pub fn alerts_name_what_is_there(release: &Release) {
-    let Ok(alerts) = fs::read_to_string(Path::new(CHART).join("files/alerts.yaml")) else {
-        eprintln!("this chart has no alerts");
-        return;
-    };
+    let alerts = fs::read_to_string(Path::new(CHART).join("files/alerts.yaml")).unwrap();
     let wanted = names(&alerts);
     assert!(wanted.len() > 5, "{wanted:?}");
     let mut shown = BTreeSet::new();

@@ -70,6 +70,9 @@ impl Cluster {
     pub async fn alone(&self) -> RwLockWriteGuard<'_, ()> {
         let guard = self.types.write().await;
         self.node.kubectl(&[&["delete", "crd", "--ignore-not-found"], &TYPES[..]].concat()).unwrap();
+        // Of a scenario that has failed: a release of the same name would not get its own.
+        let ours = "--selector=app.kubernetes.io/name=capf-operator";
+        self.node.kubectl(&["delete", "clusterrole,clusterrolebinding", ours]).unwrap();
         guard
     }
 }
