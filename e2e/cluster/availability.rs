@@ -75,10 +75,13 @@ async fn phones_in_flight_outlive_whatever_happens_to_what_serves_them() {
     site.two_controllers().await;
     flights.go_on(ENOUGH).await;
 
-    flights.meanwhile("the leader was killed");
+    // As one does whose node is gone: it neither answers nor lets its Lease go, and nobody hangs up for it.
+    flights.meanwhile("the leader stood still, and was killed");
     let (leader, since) = (site.leader(), Instant::now());
-    signal(cluster.node.pod_pid(&release.namespace, site.pod_of(&leader)).unwrap(), "KILL").unwrap();
+    let process = cluster.node.pod_pid(&release.namespace, site.pod_of(&leader)).unwrap();
+    signal(process, "STOP").unwrap();
     site.other_leader(&leader, since).await;
+    signal(process, "KILL").unwrap();
     site.two_controllers().await;
     flights.go_on(ENOUGH).await;
 
