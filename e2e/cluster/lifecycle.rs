@@ -110,7 +110,14 @@ async fn a_release_is_installed_tested_upgraded_removed_taken_up_again_and_leave
     assert_eq!(issued(&release), before);
     release.apply(&release.phone("SEP000000000001", &format!("{NULL}\n  revision: 2")));
     release.reads("SEP000000000001", "Install/Upgrade pending");
-    enrolled(release.call("SEP000000000001").arg("--null-string"));
+    // Its endpoints have stayed. The kubelet takes a minute or more to bring them the new controllers' address.
+    release
+        .settles("endpoints that stayed find the new controllers", async || {
+            let output = release.call("SEP000000000001").args(["--null-string", "--retries=0"]).output();
+            let output = output.map_err(|error| error.to_string())?;
+            if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stdout).into_owned()) }
+        })
+        .await;
     release.reads("SEP000000000001", "Install/Upgrade successful");
 
     // Nothing stays when the values say so, but what the user has made.

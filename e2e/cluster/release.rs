@@ -11,8 +11,8 @@ use crate::harness::{HarnessError, capf_binary, eventually};
 use crate::helm;
 use crate::setup::{Cluster, REPOSITORY, Version};
 
-/// How long anything is waited for that takes seconds on a quiet machine.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+/// How long anything is waited for that takes seconds on a quiet machine, or two minutes where a kubelet takes its time.
+pub const PATIENCE: Duration = Duration::from_secs(240);
 
 /// A release called `capf`, in a namespace of its own, with phones in another. When a test fails, what the pods of both
 /// say is shown.
@@ -185,11 +185,12 @@ impl Release {
         command.args(["auth-strings", "--format=csv", "--namespace", &self.phones, "--device-name", device]);
         let output = command.env("KUBECONFIG", kubeconfig).output().unwrap();
         let sheet = String::from_utf8_lossy(&output.stdout).into_owned();
-        let line = sheet.lines().find(|line| line.starts_with(device));
-        line.and_then(|line| line.split(',').nth(1)).unwrap_or_else(|| panic!("{output:?}")).to_owned()
+        let mut fields = sheet.lines().flat_map(|line| line.split(','));
+        fields.find(|field| *field == device).unwrap_or_else(|| panic!("{output:?}"));
+        fields.next().unwrap_or_default().to_owned()
     }
 
-    /// Waits until something is so, and a minute or two for what the cluster does by itself.
+    /// Waits until something is so that the cluster does by itself.
     pub async fn settles(&self, what: &str, look: impl AsyncFn() -> Result<(), String>) {
         eventually(what, PATIENCE, || look()).await.unwrap_or_else(|error| panic!("{error}"));
     }

@@ -29,6 +29,7 @@ use crate::domain::endpoints::{
     PodFlags, SELECTOR, Wanted, awaits_balancer, flags_missing, in_cluster, is_ours, object_name, observe, wanted,
 };
 use crate::domain::proxy::{Obstacle, name_taken};
+use crate::telemetry::controller::metrics;
 
 /// Longest wait for the name service.
 const RESOLVE: Duration = Duration::from_secs(5);
@@ -242,8 +243,14 @@ pub(super) async fn follow(client: Client, scope: Option<String>, queue: Arc<Que
                     queue.add(WorkKey::Proxy(ObjectKey::new(namespace, proxy)));
                 }
             }
-            Ok(Event::Init | Event::InitDone) => {}
-            Err(error) => tracing::warn!(kind = "Deployment", %error, "watching; trying again"),
+            Ok(Event::Init) => {
+                metrics().watch_lists.with(["Deployment"]).inc();
+            }
+            Ok(Event::InitDone) => {}
+            Err(error) => {
+                metrics().watch_errors.with(["Deployment"]).inc();
+                tracing::warn!(kind = "Deployment", %error, "watching; trying again");
+            }
         }
     }
 }
