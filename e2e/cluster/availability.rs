@@ -100,6 +100,8 @@ async fn phones_in_flight_outlive_whatever_happens_to_what_serves_them() {
     let board = flights.land().await;
     board.tallies.iter().for_each(|tally| tell(&tally.to_string()));
     site.verify(&board).await;
+    let quiet = &board.tallies[0];
+    assert!(quiet.again.is_empty(), "phones came again for nothing: {quiet}");
     for (what, least) in [("the endpoints were restarted", 50), ("the time for a key was changed", 50)] {
         let tally = board.tallies.iter().find(|tally| tally.what == what).unwrap();
         assert!(tally.outlived >= least, "sessions do not outlive the pods they began with: {tally}");
