@@ -75,10 +75,13 @@ async fn phones_in_flight_outlive_whatever_happens_to_what_serves_them() {
     site.two_controllers().await;
     flights.go_on(ENOUGH).await;
 
-    flights.meanwhile("the leader was killed");
+    // As one does whose node is gone: it neither answers nor lets its Lease go, and nobody hangs up for it.
+    flights.meanwhile("the leader stood still, and was killed");
     let (leader, since) = (site.leader(), Instant::now());
-    signal(cluster.node.pod_pid(&release.namespace, site.pod_of(&leader)).unwrap(), "KILL").unwrap();
+    let process = cluster.node.pod_pid(&release.namespace, site.pod_of(&leader)).unwrap();
+    signal(process, "STOP").unwrap();
     site.other_leader(&leader, since).await;
+    signal(process, "KILL").unwrap();
     site.two_controllers().await;
     flights.go_on(ENOUGH).await;
 
@@ -97,6 +100,8 @@ async fn phones_in_flight_outlive_whatever_happens_to_what_serves_them() {
     let board = flights.land().await;
     board.tallies.iter().for_each(|tally| tell(&tally.to_string()));
     site.verify(&board).await;
+    let quiet = &board.tallies[0];
+    assert!(quiet.again.is_empty(), "phones came again for nothing: {quiet}");
     for (what, least) in [("the endpoints were restarted", 50), ("the time for a key was changed", 50)] {
         let tally = board.tallies.iter().find(|tally| tally.what == what).unwrap();
         assert!(tally.outlived >= least, "sessions do not outlive the pods they began with: {tally}");

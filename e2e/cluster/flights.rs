@@ -6,7 +6,7 @@ use std::fmt;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -248,6 +248,17 @@ impl Flights {
         let air = self.air.take().expect("it lands once");
         tokio::task::spawn_blocking(move || air.join().unwrap()).await.unwrap();
         std::mem::take(&mut *self.shared.board())
+    }
+}
+
+impl Drop for Flights {
+    /// Where the test has failed, what phones met until then is worth to know.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let board = self.shared.board.lock().unwrap_or_else(PoisonError::into_inner);
+            board.tallies.iter().for_each(|tally| eprintln!("{tally}"));
+            board.lost.iter().for_each(|lost| eprintln!("{lost}"));
+        }
     }
 }
 

@@ -36,7 +36,8 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// A candidate that has not looked yet. `identity` must be unique to this process, `duration` the same in all replicas.
+    /// A candidate that has not looked yet. No other process may bear `identity` while this one runs; `duration` is the same in
+    /// all replicas.
     #[must_use]
     pub fn new(store: Store, key: ObjectKey, identity: String, duration: Duration) -> Self {
         Self { store, key, identity, duration, seen: None, held: None, leads_until: None }

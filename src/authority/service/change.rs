@@ -69,6 +69,11 @@ impl Service {
         Ok(read)
     }
 
+    /// The operation as the API server has it.
+    async fn look_again(&self, key: &ObjectKey, uid: &str) -> Result<Option<CertificateOperation>, Unavailable> {
+        Ok(self.fresh::<CertificateOperation>(key).await?.filter(|o| o.metadata.uid.as_deref() == Some(uid)))
+    }
+
     /// Makes one transition and puts it on record, against whatever other replicas write meanwhile.
     pub(in crate::authority) async fn change(
         &self,
@@ -76,7 +81,7 @@ impl Service {
         uid: &str,
         next: impl Fn(&CertificateOperation) -> Next,
     ) -> Result<Changed, Unavailable> {
-        let mut known = self.operation(key, uid).await?;
+        let (mut known, mut looked) = (self.operation(key, uid).await?, false);
         for tried in 0..TRIES {
             let Some(mut operation) = known else { return Ok(Changed::Gone) };
             let event = match next(&operation) {
@@ -85,6 +90,11 @@ impl Service {
             };
             let status = match advance(&operation, event, crate::clock::now()) {
                 Ok(status) => status,
+                // Another replica may have recorded the step before this one a moment ago.
+                Err(NotPossible::OtherCertificate(_) | NotPossible::OtherKind(_)) if !looked => {
+                    (known, looked) = (self.look_again(key, uid).await?, true);
+                    continue;
+                }
                 Err(why) => return Ok(Changed::NotPossible(why)),
             };
             operation.status = Some(status);
@@ -104,7 +114,7 @@ impl Service {
                     _ => return Err(Unavailable(error.to_string())),
                 },
             }
-            known = self.fresh::<CertificateOperation>(key).await?.filter(|o| o.metadata.uid.as_deref() == Some(uid));
+            (known, looked) = (self.look_again(key, uid).await?, true);
         }
         Err(Unavailable(format!("operation {key} changes too fast")))
     }
