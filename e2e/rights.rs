@@ -21,3 +21,5 @@ mod lists;
 mod release;
 #[path = "rights/work.rs"]
 mod work;
+#[path = "rights/writes.rs"]
+mod writes;

@@ -32,6 +32,7 @@ fn list(release: &Release, kubeconfig: &PathBuf, namespace: &str) -> Vec<String>
         })
         .collect();
     lines.sort();
+    lines.dedup();
     lines
 }
 
@@ -81,8 +82,7 @@ async fn rights_are_golden(scope: Scope) {
                 let lines = list(&release, &kubeconfig, release.namespace(place));
                 text += &format!("In the {place} namespace\n");
                 assert!(everybody.iter().all(|line| lines.contains(line)), "{lines:#?}");
-                let mut left: Vec<_> = lines.iter().filter(|line| !everybody.contains(line)).collect();
-                left.dedup();
+                let left: Vec<_> = lines.iter().filter(|line| !everybody.contains(line)).collect();
                 left.iter().for_each(|line| text += &format!("  {line}\n"));
                 if left.is_empty() {
                     text += "  nothing\n";

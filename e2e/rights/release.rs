@@ -31,7 +31,6 @@ pub struct Release {
     pub own: Namespace,
     pub watched: Namespace,
     pub foreign: Namespace,
-    pub scope: Scope,
 }
 
 impl Release {
@@ -44,7 +43,7 @@ impl Release {
         let own = Namespace::create(&client, &own).await.unwrap();
         let watched = Namespace::create(&client, &watched).await.unwrap();
         let foreign = Namespace::create(&client, &foreign).await.unwrap();
-        let release = Self { plane, client, own, watched, foreign, scope };
+        let release = Self { plane, client, own, watched, foreign };
         let mut common = format!(
             "crds: {{enabled: false}}\nkeys: {{keep: false}}\nreport: {{enabled: true}}\nscope: {scope:?}\n\
              test: {{proxy: main, namespace: {}}}\n",
