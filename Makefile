@@ -10,7 +10,7 @@ FAST = $$(ls tests/*.rs tests/*/main.rs | sed 's|^tests/\([a-z0-9_]*\).*|--test 
 E2E = $$(awk -F'"' '/^\[\[/ { test = /test/ } /^name/ { name = $$2 } /^path = "e2e/ && test { print "--test", name }' Cargo.toml)
 # Targets that wait for Leases, phones and pods most of their time: one after the other, while the others run beside
 # them on control planes of their own. What either prints is shown when it is over.
-WAITING = faults node
+WAITING = faults node cluster
 OTHERS = $$(printf '%s %s\n' $(E2E) | grep -vxF $(foreach name,$(WAITING),-e '--test $(name)'))
 BESIDE = $(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going
 # Cargo takes make's word for how much it may do at once, which is not meant here.
@@ -60,12 +60,16 @@ abuse: ## Kill, stop, crowd and starve the product, and see that it holds; a qua
 image: ## Build the container image, as an OCI archive target/image/capf-operator.tar; no builder, no registry
 	image/build
 
+.PHONY: images
+images: ## Build that and the image of the commit before, from which tests upgrade, where a node can run (e2e/README.md)
+	e2e/cluster/images
+
 .PHONY: repro
 repro: ## Build the image of the last commit twice, from nothing and in two places, and compare the bytes
 	image/repro
 
 .PHONY: test
-test: image ## Run every test; the first time builds a control plane, in some minutes (e2e/README.md)
+test: images ## Run every test; the first time builds a control plane, in some minutes (e2e/README.md)
 	cargo test --no-run --lib --bins --tests
 	$(BESIDE) test-waiting test-others
 	cargo test --doc
@@ -76,7 +80,7 @@ test-fast: ## Run the tests that need no cluster
 	cargo test --doc
 
 .PHONY: e2e
-e2e: image ## Run the tests on a real control plane
+e2e: images ## Run the tests on a real control plane, and on a real node where that can be had
 	cargo test --no-run $(E2E)
 	$(BESIDE) test-waiting e2e-others
 

@@ -6,15 +6,27 @@ mod harness;
 #[path = "chart/helm.rs"]
 #[allow(dead_code, reason = "what renders the chart is for another target")]
 mod helm;
-#[path = "image/mod.rs"]
-mod image;
 #[path = "node/mod.rs"]
 mod node;
 
+#[path = "cluster/flights.rs"]
+mod flights;
+#[path = "cluster/kept.rs"]
+mod kept;
+#[path = "cluster/metrics.rs"]
+mod metrics;
 #[path = "cluster/release.rs"]
 mod release;
+#[path = "cluster/report.rs"]
+mod report;
 #[path = "cluster/setup.rs"]
 mod setup;
+#[path = "cluster/traces.rs"]
+mod traces;
 
+#[path = "cluster/availability.rs"]
+mod availability;
+#[path = "cluster/inside.rs"]
+mod inside;
 #[path = "cluster/lifecycle.rs"]
 mod lifecycle;

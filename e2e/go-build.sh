@@ -26,7 +26,7 @@ source_hash() {
 build_once() {
 	if [ -x "$3" ]; then return; fi
 	if ! command -v go >/dev/null 2>&1; then
-		die "cannot build $1: there is no Go. Install Go 1.24 or newer and have it on PATH (the package is called golang or golang-go), or $no_go_remedy."
+		die "cannot build $1: there is no Go. Install Go 1.26 or newer and have it on PATH (the package is called golang or golang-go), or $no_go_remedy."
 	fi
 	mkdir -p "$(dirname "$3")" || die "cannot make the cache of built programs"
 	exec 9>"$3.lock"
@@ -46,7 +46,7 @@ go_build() (
 	export CGO_ENABLED=0 GOFLAGS=-mod=readonly GOWORK=off GOOS='' GOARCH='' GOEXPERIMENT=''
 	# Also fetches the modules, where they are not there yet. What is stale depends on -trimpath.
 	stale=$(go list -trimpath -deps -f '{{if .Stale}}stale{{end}}' "${5:-.}") ||
-		die "cannot build $1: Go cannot read its modules (see above). Check go version (1.24 or newer), the network and the Go proxy setting (go env GOPROXY), or $no_go_remedy."
+		die "cannot build $1: Go cannot read its modules (see above). Check go version (1.26 or newer), the network and the Go proxy setting (go env GOPROXY), or $no_go_remedy."
 	total=$(echo "$stale" | grep -c stale) || true
 	: >"$3.log"
 	go build -v -buildvcs=false -trimpath -ldflags "-s -w $4" -o "$3.new" "${5:-.}" 2>"$3.log" &

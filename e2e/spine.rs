@@ -5,6 +5,8 @@ mod harness;
 #[path = "product/mod.rs"]
 mod product;
 
+#[path = "spine/ending.rs"]
+mod ending;
 #[path = "spine/enrolment.rs"]
 mod enrolment;
 #[path = "spine/explain.rs"]
@@ -19,6 +21,8 @@ mod in_cluster;
 mod nothing_again;
 #[path = "spine/refusals.rs"]
 mod refusals;
+#[path = "spine/rotation.rs"]
+mod rotation;
 #[path = "spine/secrets.rs"]
 mod secrets;
 #[path = "spine/strings.rs"]

@@ -1,12 +1,14 @@
-//! Logs: our own lines at the level that was asked for, other people's code at errors only; and one phone's lines at its own level.
+//! Logs: our own lines at the level that was asked for, other people's code at errors only; and one phone's lines at its
+//! own level.
 //!
 //! What a library would say at trace level may hold a Secret's content (an HTTP body, say), so no option and no
 //! environment variable lets it speak. kube's client says nothing at all: an answer that it does not understand it
 //! logs as a whole, at any level.
 //!
-//! A span may be raised to a level ([`raise`]): lines within it are written up to that level, whatever the process was started with. While no
-//! span is raised that costs nothing: the level that `tracing` compares with before anything else is the process's own. While one
-//! is, that level is the highest raised one, and lines between the two look for a raised span around them.
+//! A span may be raised to a level ([`raise`]): lines within it are written up to that level, whatever the process was
+//! started with. While no span is raised that costs nothing: the level that `tracing` compares with before anything else
+//! is the process's own. While one is, that level is the highest raised one, and lines between the two look for a raised
+//! span around them.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -106,8 +108,9 @@ pub fn raise(span: &Span, level: LogLevel) {
     span.with_subscriber(|(id, subscriber)| {
         let registry = subscriber.downcast_ref::<Registry>();
         if let Some(span) = registry.and_then(|registry| registry.span(id)) {
-            let before = span.extensions_mut().replace(Raised::to(level));
-            // Not in the statement above: what it had is given back when nothing of it is locked.
+            // Made before, and what it had given back after, the span's own lock is held.
+            let raised = Raised::to(level);
+            let before = span.extensions_mut().replace(raised);
             drop(before);
         }
     });

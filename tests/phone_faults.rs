@@ -138,6 +138,30 @@ async fn a_phone_comes_three_more_times_at_its_interval_and_then_gives_up() {
 }
 
 #[tokio::test]
+async fn a_slow_phone_takes_its_time_and_notices_when_the_server_does_not_wait() {
+    let server = Server::start(|_, question| install(question)).await;
+    let mut phone = server.phone().pausing(Step::KeyMade, SOON).pausing(Step::Stored, SOON);
+    let start = Instant::now();
+    let ended = phone.enrol().await;
+    assert!(matches!(ended.last, Ok(AttemptOutcome::Installed { .. })), "{ended:?}");
+    assert_eq!(ended.attempts, 1);
+    assert!(start.elapsed() >= 2 * SOON, "{:?}", start.elapsed());
+
+    // A server whose patience with the key ends says so, and the phone need not wait for itself to hear it.
+    let impatient = Server::start_patient(SOON, |_, question| install(question)).await;
+    let mut phone = impatient.phone().pausing(Step::KeyMade, Duration::from_secs(3600));
+    let reason = Reason::INVALID_ELEMENT;
+    assert_eq!(phone.attempt().await.unwrap(), AttemptOutcome::Refused { reason });
+
+    // One that hangs up is called again.
+    let impatient = Server::start_patient(SOON, |_, question| install(question)).await;
+    let mut phone = impatient.phone().pausing(Step::Stored, Duration::from_secs(3600)).retries(1, SOON);
+    let ended = phone.enrol().await;
+    assert!(matches!(ended.last, Err(CommunicationFailure::Session(PhoneFailure::HungUp { .. }))), "{ended:?}");
+    assert_eq!(ended.attempts, 2);
+}
+
+#[tokio::test]
 async fn silence_and_a_closed_port_are_communication_failures() {
     let server = Server::start(|_, _| Reply::Silence).await;
     let failure =

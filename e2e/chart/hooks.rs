@@ -6,8 +6,9 @@ use std::process::Command;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::harness::{Namespace, capf_binary};
+use crate::harness::{Namespace, capf_binary, free_port};
 use crate::helm::{CHART, command, run, values_file};
 use crate::pods::{kubeconfig_of, play};
 use crate::product::{PATIENCE, Product, phone, string_secret};
@@ -26,26 +27,74 @@ async fn secrets(product: &Product) -> Vec<String> {
     ours.map(Secret::name_any).collect()
 }
 
+/// Where the product's first controller answers questions.
+fn listens_at(product: &Product) -> String {
+    let command = product.controller_command(0);
+    let mut args = command.get_args().map(|arg| arg.to_str().unwrap().to_owned());
+    args.find(|arg| arg == "--listen").expect("--listen is given");
+    args.next().unwrap()
+}
+
+/// The controller of the release's Deployment, as a process of this machine: only its own ports differ.
+fn chart_controller(product: &Product, listen: &str, http: u16) -> Command {
+    let deployment = product.kubectl(&["get", "deployment", "capf", "-o", "json"]);
+    let deployment: serde_json::Value = serde_json::from_str(&deployment).unwrap();
+    let pod = &deployment["spec"]["template"]["spec"];
+    let mut command = Command::new(capf_binary());
+    for arg in pod["containers"][0]["args"].as_array().unwrap() {
+        command.arg(arg.as_str().unwrap().replace("[::]:8080", &format!("127.0.0.1:{http}")));
+    }
+    command.args(["--listen", listen]);
+    for variable in pod["containers"][0]["env"].as_array().unwrap() {
+        let value = match &variable["valueFrom"]["fieldRef"]["fieldPath"] {
+            serde_json::Value::Null => variable["value"].as_str().unwrap(),
+            field => {
+                assert_eq!(field, "metadata.namespace");
+                product.ns()
+            }
+        };
+        command.env(variable["name"].as_str().unwrap(), value);
+    }
+    let account = pod["serviceAccountName"].as_str().unwrap();
+    command.env("KUBECONFIG", kubeconfig_of(product.plane, product.ns(), account));
+    command
+}
+
+/// What the controller's server of probes and metrics says.
+async fn answer(port: u16, path: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let request = format!("GET /{path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_is_tested_and_uninstalled_without_leaving_anything() {
     let mut product = Product::start("hooks").await;
     let kubeconfig = product.plane.kubeconfig(None);
+    let listen = listens_at(&product);
     let values = format!(
         "scope: Namespaced\ncrds: {{enabled: false}}\nkeys: {{keep: false}}\ntest: {{proxy: main, server: '{}'}}\n\
-         networkPolicy: {{enabled: true, phoneRanges: [192.0.2.0/24]}}\n",
+         networkPolicy: {{enabled: true, phoneRanges: [192.0.2.0/24]}}\ncontroller: {{advertise: ['{listen}']}}\n",
         product.address
     );
     let file = values_file(&values);
     let install = ["install", "capf", CHART, "--values", file.path().to_str().unwrap()];
     helm(&kubeconfig, &product.namespace, &install).await.unwrap().unwrap();
 
-    // From here on the controller has the rights that the chart gives it, and no others.
+    // From here on the controller is the chart's: its arguments, its environment, its rights and no others.
     product.controllers.clear();
-    let mut controller = product.controller_command(0);
-    controller.env("KUBECONFIG", kubeconfig_of(product.plane, product.ns(), "capf"));
+    let http = free_port();
+    let mut controller = chart_controller(&product, &listen, http);
     let mut controller = product.plane.spawn(&format!("{}-chart", product.ns()), None, &mut controller).unwrap();
     controller.wait_for_log("leading: the loops run here", PATIENCE).unwrap();
     product.controllers.push(controller);
+    for path in ["livez", "readyz", "metrics"] {
+        let answer = answer(http, path).await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
+    }
 
     let test = helm(&kubeconfig, &product.namespace, &["test", "capf", "--timeout=120s"]);
     let said = play(product.plane, &product.namespace, "capf-test").await;

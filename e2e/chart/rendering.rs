@@ -180,6 +180,10 @@ fn the_alerts_are_those_of_the_file() {
     assert!(render_chart(&copy, &["{}"], &[]).unwrap().get(rule).is_none());
     fs::remove_file(&file).unwrap();
     assert!(render_chart(&copy, &[enabled], &[]).unwrap().get(rule).is_none(), "there is nothing to render");
+
+    let file = fs::read_to_string(format!("{CHART}/files/alerts.yaml")).unwrap();
+    let file: Value = serde_saphyr::from_str(&file).unwrap();
+    assert_eq!(render(&[enabled]).unwrap().at(rule, "/spec/groups"), file["groups"], "the chart's own");
 }
 
 /// The text that Helm shows after an install.

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{HarnessError, capf_binary};
+use crate::harness::{HarnessError, capf_binary, eventually};
 use crate::helm;
 use crate::setup::{Cluster, REPOSITORY, Version};
 
-/// How long anything is waited for that takes seconds on a quiet machine.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+/// How long anything is waited for that takes seconds on a quiet machine, or two minutes where a kubelet takes its time.
+pub const PATIENCE: Duration = Duration::from_secs(240);
 
 /// A release called `capf`, in a namespace of its own, with phones in another. When a test fails, what the pods of both
 /// say is shown.
@@ -90,6 +90,11 @@ impl Release {
         self.helm(&["uninstall", "capf", "--wait", "--timeout=5m"], &[])
     }
 
+    /// Removes the namespaces, and waits until they are gone: of this release nothing is left that could go later.
+    pub fn remove(self) {
+        self.cluster.node.kubectl(&["delete", "namespace", &self.namespace, &self.phones, "--timeout=180s"]).unwrap();
+    }
+
     /// `kubectl`, in the namespace of the controllers.
     pub fn in_release(&self, args: &[&str]) -> String {
         self.in_namespace(&self.namespace, args)
@@ -100,7 +105,8 @@ impl Release {
         self.in_namespace(&self.phones, args)
     }
 
-    fn in_namespace(&self, namespace: &str, args: &[&str]) -> String {
+    /// `kubectl`, in a namespace.
+    pub fn in_namespace(&self, namespace: &str, args: &[&str]) -> String {
         self.cluster.node.kubectl(&[&["--namespace", namespace], args].concat()).unwrap()
     }
 
@@ -152,19 +158,73 @@ impl Release {
         self.in_phones(&["wait", &wanted, "--timeout=120s", &format!("phone/{}", device.to_lowercase())]);
     }
 
-    /// A simulated phone, in the node's network, that keeps what it has from one call to the next. Add how it proves
-    /// itself. It comes again after a communication failure, as phones do, but sooner.
+    /// A simulated phone, in the node's network, that keeps what it has from one call to the next, and calls the Service. Add
+    /// how it proves itself. It comes again after a communication failure, as phones do, but sooner.
     pub fn call(&self, device: &str) -> Command {
-        let mut command = self.simulated();
+        self.call_at(device, &self.server())
+    }
+
+    /// The same, with another way to the endpoints.
+    pub fn call_at(&self, device: &str, server: &str) -> Command {
+        let mut command = self.simulated(server);
         command.args(["--device-name", device, "--state"]).arg(self.folder.path().join(device));
         command
     }
 
-    /// `capf phone`, in the node's network, at this release's Service. Add which phone it is, or which.
-    pub fn simulated(&self) -> Command {
+    /// `capf phone`, in the node's network. Add which phone it is, or which.
+    pub fn simulated(&self, server: &str) -> Command {
         let mut command = self.cluster.node.command(capf_binary());
-        command.args(["phone", "--retry-interval=5", "--server", &self.server(), "--ctl"]).arg(self.certificate());
+        command.args(["phone", "--retry-interval=5", "--server", server, "--ctl"]).arg(self.certificate());
         command
+    }
+
+    /// The digits that were made for a phone, as its user gets them.
+    pub fn generated(&self, device: &str) -> String {
+        let kubeconfig = self.cluster.node.kubeconfig(None);
+        let mut command = Command::new(capf_binary());
+        command.args(["auth-strings", "--format=csv", "--namespace", &self.phones, "--device-name", device]);
+        let output = command.env("KUBECONFIG", kubeconfig).output().unwrap();
+        let sheet = String::from_utf8_lossy(&output.stdout).into_owned();
+        let mut fields = sheet.lines().flat_map(|line| line.split(','));
+        fields.find(|field| *field == device).unwrap_or_else(|| panic!("{output:?}"));
+        fields.next().unwrap_or_default().to_owned()
+    }
+
+    /// Waits until something is so that the cluster does by itself.
+    pub async fn settles(&self, what: &str, look: impl AsyncFn() -> Result<(), String>) {
+        eventually(what, PATIENCE, || look()).await.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// Waits until all pods of controllers and endpoints are of this version and Ready, two of each.
+    pub async fn runs_only(&self, version: &Version) {
+        let wanted = format!("{} True", version.image());
+        let path = "jsonpath={range .items[*]}{.spec.containers[0].image} \
+                    {.status.conditions[?(@.type==\"Ready\")].status}{\"\\n\"}{end}";
+        self.settles(&format!("four pods of {} run", version.image()), async || {
+            let mut pods = Vec::new();
+            for namespace in [&self.namespace, &self.phones] {
+                let args = ["get", "pods", "--namespace", namespace, "--output", path];
+                let said = self.cluster.node.kubectl(&args).map_err(|error| error.to_string())?;
+                pods.extend(said.lines().map(str::to_owned));
+            }
+            if pods.len() == 4 && pods.iter().all(|pod| *pod == wanted) { Ok(()) } else { Err(format!("{pods:?}")) }
+        })
+        .await;
+    }
+
+    /// The names of the pods with a label.
+    pub fn pods(&self, namespace: &str, selector: &str) -> Vec<String> {
+        let names = "jsonpath={.items[*].metadata.name}";
+        let names = self.in_namespace(namespace, &["get", "pods", "--selector", selector, "--output", names]);
+        names.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// No pod was refused by what the namespaces enforce.
+    pub fn admitted_all(&self) {
+        for namespace in [&self.namespace, &self.phones] {
+            let events = self.in_namespace(namespace, &["get", "events", "--output=jsonpath={.items[*].message}"]);
+            assert!(!events.contains("PodSecurity"), "{events}");
+        }
     }
 
     /// A file in a folder that goes with this.

@@ -1,6 +1,5 @@
 //! What every scenario stands on: the node, the images of this commit and of the one before, and the charts to go with them.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
@@ -8,7 +7,6 @@ use std::sync::OnceLock;
 use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::helm::{self, CHART};
-use crate::image;
 use crate::node::Node;
 
 /// Repository of all images; their tags are the charts' versions.
@@ -47,10 +45,11 @@ impl Cluster {
         let node = Node::shared()?;
         let number = env!("CARGO_PKG_VERSION");
         let charts = node.dir().join("charts");
-        let before = folder_of_the_commit_before();
+        let (archive, before) = images();
         let lower = lower(number);
         let before = Version::pack(node, &before.join("chart"), &before.join("capf-operator.tar"), &charts, &lower);
-        let now = Version::pack(node, Path::new(CHART), &image::build(&[]).unwrap(), &charts, number);
+        // Images of both bear the same name until each has its own, so this comes second.
+        let now = Version::pack(node, Path::new(CHART), &archive, &charts, number);
         Some(Self { node, now, before, types: RwLock::default() })
     }
 
@@ -97,14 +96,16 @@ impl Version {
     }
 }
 
-/// The folder with chart and image of the commit before, built first where that is needed.
-fn folder_of_the_commit_before() -> PathBuf {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/cluster/before");
+/// The archive of this commit's image, and the folder with chart and image of the commit before, built first where that is
+/// needed.
+fn images() -> (PathBuf, PathBuf) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/cluster/images");
     let output = Command::new(script).stdin(Stdio::null()).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "{script}: {}", output.status);
-    let folder = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
-    assert!(fs::metadata(folder.join("capf-operator.tar")).is_ok(), "no image in {}", folder.display());
-    folder
+    let paths = String::from_utf8(output.stdout).unwrap();
+    let paths: Vec<PathBuf> = paths.lines().map(PathBuf::from).collect();
+    let [archive, before] = &paths[..] else { panic!("{script} printed {paths:?}") };
+    (archive.clone(), before.clone())
 }
 
 /// The next lower version: `0.1.0` comes after `0.0.0`, `0.1.2` after `0.1.1`.

@@ -167,8 +167,13 @@ impl Node {
     /// # Errors
     /// Those of [`Process::start`] and [`Process::wait_for_log`].
     pub fn forward(&self, address: &str) -> Result<Forward, HarnessError> {
+        self.forward_by(&self.network(), address)
+    }
+
+    /// The same, through any network namespace.
+    fn forward_by(&self, network: &Path, address: &str) -> Result<Forward, HarnessError> {
         let mut command = Command::new(tools::supervisor()?);
-        command.arg("forward").arg("--network").arg(self.network()).args(["--to", address]);
+        command.arg("forward").arg("--network").arg(network).args(["--to", address]);
         let log = format!("forward-{:016x}.log", tools::random());
         let mut process = Process::start(&command, self.logs_dir().join(log))?;
         let line = process.wait_for_log("listening on ", PATIENCE)?;

@@ -108,10 +108,10 @@ async fn what_is_declared_is_there_with_its_labels_and_tells_of_no_phone() {
 async fn the_numbers_are_those_of_what_was_done() {
     let product = busy("numbers").await;
     let value = |address: &str, name: &str, wanted: &[(&str, &str)]| {
-        let found = samples(address).into_iter().find(|(found, labels, _)| {
+        let chosen = samples(address).into_iter().filter(|(found, labels, _)| {
             found == name && wanted.iter().all(|(label, value)| labels.get(*label).is_some_and(|found| found == value))
         });
-        found.map_or(0.0, |(.., value)| value)
+        chosen.map(|(.., value)| value).sum::<f64>()
     };
     let (controller, endpoint) = (product.controller_http(0), product.endpoint_http());
     let expected = [

@@ -91,3 +91,34 @@ async fn an_endpoint_that_drains_is_not_ready_and_lives_until_its_last_session_i
     assert!(get(&address, "/livez").is_err(), "nobody listens any more");
     assert!(waiting.await.unwrap().is_err(), "its phone met a broken connection, and comes again");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_no_controller_hears_any_more_is_not_ready() {
+    let mut product = Product::start("ended").await;
+    product.endpoint.as_mut().unwrap().terminate().unwrap();
+    // Beyond the ninety days of its client certificate.
+    let clock = product.folder.path().join("endpoint-clock");
+    std::fs::write(&clock, (91 * 86_400).to_string()).unwrap();
+    let mut command = product.endpoint_command();
+    command.env("CAPF_TEST_CLOCK_OFFSET_FILE", &clock);
+    let name = format!("{}-endpoint-ended", product.ns());
+    product.endpoint = Some(product.plane.spawn(&name, None, &mut command).unwrap());
+    let address = product.endpoint_http();
+    answers(&address, "/readyz", 503, "bundle: its client certificate ended at ").await;
+    assert_eq!(get(&address, "/livez").unwrap(), (200, "ok\n".into()), "the same bundle would be read again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_whose_bundle_breaks_serves_on_and_tells_of_it() {
+    let product = Product::start("broken").await;
+    let address = product.endpoint_http();
+    answers(&address, "/metrics", 200, "\ncapf_endpoint_bundle_current 1").await;
+    let file = product.bundle().join("client.crt");
+    let good = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, "no certificate").unwrap();
+    answers(&address, "/metrics", 200, "\ncapf_endpoint_bundle_current 0").await;
+    answers(&address, "/metrics", 200, "\ncapf_endpoint_bundle_reloads_total{outcome=\"failed\"} 1").await;
+    assert_eq!(get(&address, "/readyz").unwrap(), (200, "ok\n".into()), "the last good one serves");
+    std::fs::write(&file, good).unwrap();
+    answers(&address, "/metrics", 200, "\ncapf_endpoint_bundle_current 1").await;
+}

@@ -1,5 +1,6 @@
-// promrules checks a file of rule groups as Prometheus reads it (expressions, durations, templates), and writes one JSON object a line for
-// each metric that an expression of the file asks for: the alert, the metric, and the labels that it is selected by.
+// promrules checks a file of rule groups as Prometheus reads it (expressions, durations, templates), and writes one JSON
+// object a line for each metric that an expression of the file asks for: the alert, the metric, and the labels that it is
+// selected by.
 package main
 
 import (

@@ -13,7 +13,7 @@ use kube::{Resource, ResourceExt as _};
 use serde_json::json;
 
 use crate::harness::eventually;
-use crate::product::{PATIENCE, Product};
+use crate::product::{Options, PATIENCE, Product};
 
 const NAME: &str = "pods-endpoint";
 /// Objects owned by custom resources are collected only once kube-controller-manager knows their kind.
@@ -95,7 +95,7 @@ async fn kubelet_says_ready(product: &Product) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_objects_are_applied_owned_kept_and_removed() {
-    let product = Product::start("in-cluster").await;
+    let product = Product::install("in-cluster", Options::default()).await;
     product.apply(&proxy(""));
     let message = unavailable(&product).await;
     assert!(message.starts_with("0 of 2 endpoint pods"), "{message}");
@@ -195,8 +195,32 @@ async fn the_objects_are_applied_owned_kept_and_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_deleted_and_made_again_takes_over_what_is_still_there() {
+    let product = Product::install("taken-over", Options::default()).await;
+    product.apply(&proxy(""));
+    unavailable(&product).await;
+    let (before, secret) = (objects(&product).await, product.api::<Secret>().get(NAME).await.unwrap());
+    // Orphaned, so that no collector is faster than this test.
+    product.kubectl(&["delete", "capf/pods", "--cascade=orphan"]);
+    product.apply(&proxy(""));
+    unavailable(&product).await;
+    let uid = product.api::<CertificateAuthorityProxy>().get("pods").await.unwrap().metadata.uid;
+    let owned_by =
+        |metadata: &ObjectMeta| metadata.owner_references.as_ref().map(|o| (o.len(), Some(o[0].uid.clone())));
+    let after = objects(&product).await;
+    for (kind, metadata) in &after {
+        assert_eq!(metadata.uid, before[kind].uid, "{kind} is the same, and pods went on");
+        assert_eq!(owned_by(metadata), Some((1, uid.clone())), "{kind}");
+    }
+    assert_eq!(after.len(), 3);
+    let bundle = product.api::<Secret>().get(NAME).await.unwrap();
+    assert_eq!((bundle.metadata.uid.clone(), &bundle.data), (secret.metadata.uid, &secret.data));
+    assert_eq!(owned_by(&bundle.metadata), Some((1, uid)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_service_changes_between_its_types() {
-    let product = Product::start("service").await;
+    let product = Product::install("service", Options::default()).await;
     product.apply(&proxy("endpoints: {service: {type: NodePort}}"));
     unavailable(&product).await;
     let spec = || async { get::<Service>(&product).await.unwrap().spec.unwrap() };
@@ -228,7 +252,7 @@ async fn a_service_changes_between_its_types() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_object_is_not_touched_and_the_proxy_says_so() {
-    let product = Product::start("foreign").await;
+    let product = Product::install("foreign", Options::default()).await;
     let foreign = "apiVersion: v1\nkind: Service\nmetadata: {name: pods-endpoint, labels: {capf.dev/proxy: pods}}\nspec: {ports: [{port: 80}]}\n";
     product.apply(foreign);
     let before = get::<Service>(&product).await.unwrap();
@@ -243,7 +267,7 @@ async fn a_foreign_object_is_not_touched_and_the_proxy_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_api_server_refuses_is_told_and_mended_with_the_manifest() {
-    let product = Product::start("refused").await;
+    let product = Product::install("refused", Options::default()).await;
     // Labels that no node can have pass the schema, not the API server's look at a Deployment.
     product.apply(&proxy("endpoints: {nodeSelector: {voice: \"*\"}}"));
     let message = said(&product, ConditionType::Stalled, ConditionStatus::True, "EndpointsRefused").await;
@@ -256,7 +280,7 @@ async fn what_the_api_server_refuses_is_told_and_mended_with_the_manifest() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn why_there_are_no_pods_stands_in_the_status_and_in_an_event() {
-    let product = Product::start("quota").await;
+    let product = Product::install("quota", Options::default()).await;
     product.apply("apiVersion: v1\nkind: ResourceQuota\nmetadata: {name: none}\nspec: {hard: {pods: \"0\"}}\n");
     eventually("the quota is in force", PATIENCE, || async {
         product.kubectl(&["get", "resourcequota", "none", "-o", "jsonpath={.status.hard.pods}"]) == "0"
@@ -285,7 +309,7 @@ async fn why_there_are_no_pods_stands_in_the_status_and_in_an_event() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_that_enforces_restricted_admits_the_pods() {
-    let product = Product::start("restricted").await;
+    let product = Product::install("restricted", Options::default()).await;
     let restricted = "pod-security.kubernetes.io/enforce=restricted";
     product.plane.kubectl(&["label", "namespace", product.ns(), restricted]).unwrap();
     product.apply(&proxy(

@@ -109,7 +109,6 @@ async fn the_controllers_own_rights_do_not_let_it_list_secrets() {
         ("list", "pods", "no"),
         ("patch", "deployments.apps", "yes"),
         ("update", "deployments.apps", "no"),
-        ("patch", "deployments.apps/scale", "no"),
         ("list", "services", "no"),
         ("delete", "services", "yes"),
         ("watch", "poddisruptionbudgets.policy", "no"),

@@ -1,7 +1,7 @@
 //! The level at which everything about one phone is logged: the trace settings of the source, for one phone and at run time.
 //!
-//! An annotation and no field of the spec. It is for the hours of a search: whoever types `kubectl annotate` changes nothing that Git
-//! holds, so no GitOps tool takes it back, and it starts no run and makes no new generation.
+//! An annotation and no field of the spec. It is for the hours of a search: whoever types `kubectl annotate` changes
+//! nothing that Git holds, so no GitOps tool takes it back, and it starts no run and makes no new generation.
 
 use std::fmt;
 use std::str::FromStr;

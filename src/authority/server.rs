@@ -35,8 +35,8 @@ use crate::controller::world::ObjectKey;
 use crate::pki::IssueError;
 use crate::pki::certificate::CertificateFacts;
 use crate::pki::control::{proxy_of, renew_at, uri_san};
-use crate::tls::OwnClock;
 use crate::telemetry::controller::metrics;
+use crate::tls::OwnClock;
 use crate::wire::SessionId;
 
 /// Days that a replica's own certificate is good for; renewed after two thirds of them.
@@ -146,7 +146,7 @@ pub async fn serve(
                 let connection = connection(stream, peer, acceptor.clone(), routes.clone(), stop.clone());
                 tracker.spawn(async move {
                     connection.await;
-                    drop(place)
+                    drop(place);
                 });
             }
             Some(Err(error)) => {

@@ -29,6 +29,7 @@ use crate::domain::endpoints::{
     PodFlags, SELECTOR, Wanted, awaits_balancer, flags_missing, in_cluster, is_ours, object_name, observe, wanted,
 };
 use crate::domain::proxy::{Obstacle, name_taken};
+use crate::telemetry::controller::metrics;
 
 /// Longest wait for the name service.
 const RESOLVE: Duration = Duration::from_secs(5);
@@ -64,6 +65,32 @@ fn host_and_port(text: &str) -> Result<String, String> {
     port.map(|_| text.to_owned()).ok_or_else(|| "must be host:port".to_owned())
 }
 
+/// Where endpoints find the controllers.
+#[derive(Debug, Eq, PartialEq)]
+enum Reach<'a> {
+    /// At these, as they are.
+    Given(&'a [String]),
+    /// At what is behind this name.
+    LookedUp(&'a str),
+}
+
+impl EndpointFlags {
+    fn reach(&self, placement: Placement) -> Result<Reach<'_>, Obstacle> {
+        if placement == Placement::External {
+            return match self.advertise.as_slice() {
+                [] => Err(flags_missing(placement, &["--advertise"])),
+                given => Ok(Reach::Given(given)),
+            };
+        }
+        match (&self.endpoint_image, &self.advertise_in_cluster) {
+            (Some(_), Some(address)) => Ok(Reach::LookedUp(address)),
+            (None, Some(_)) => Err(flags_missing(placement, &["--endpoint-image"])),
+            (Some(_), None) => Err(flags_missing(placement, &["--advertise-in-cluster"])),
+            (None, None) => Err(flags_missing(placement, &["--endpoint-image", "--advertise-in-cluster"])),
+        }
+    }
+}
+
 /// What runs endpoints.
 #[derive(Debug)]
 pub struct Endpoints {
@@ -81,19 +108,9 @@ impl Endpoints {
         proxy: &CertificateAuthorityProxy,
         held: &BTreeMap<String, ByteString>,
     ) -> Result<Vec<String>, Hindrance> {
-        if !in_cluster(proxy) {
-            return match self.flags.advertise.is_empty() {
-                true => Err(flags_missing(Placement::External, &["--advertise"]).into()),
-                false => Ok(self.flags.advertise.clone()),
-            };
-        }
-        let missing = [
-            ("--endpoint-image", self.flags.endpoint_image.is_none()),
-            ("--advertise-in-cluster", self.flags.advertise_in_cluster.is_none()),
-        ];
-        let missing: Vec<&str> = missing.into_iter().filter_map(|(flag, missing)| missing.then_some(flag)).collect();
-        let Some(address) = self.flags.advertise_in_cluster.as_deref().filter(|_| missing.is_empty()) else {
-            return Err(flags_missing(Placement::InCluster, &missing).into());
+        let address = match self.flags.reach(proxy.spec.placement)? {
+            Reach::Given(addresses) => return Ok(addresses.to_vec()),
+            Reach::LookedUp(address) => address,
         };
         match resolve(address).await {
             Ok(controllers) => Ok(controllers),
@@ -226,8 +243,66 @@ pub(super) async fn follow(client: Client, scope: Option<String>, queue: Arc<Que
                     queue.add(WorkKey::Proxy(ObjectKey::new(namespace, proxy)));
                 }
             }
-            Ok(Event::Init | Event::InitDone) => {}
-            Err(error) => tracing::warn!(kind = "Deployment", %error, "watching; trying again"),
+            Ok(Event::Init) => {
+                metrics().watch_lists.with(["Deployment"]).inc();
+            }
+            Ok(Event::InitDone) => {}
+            Err(error) => {
+                metrics().watch_errors.with(["Deployment"]).inc();
+                tracing::warn!(kind = "Deployment", %error, "watching; trying again");
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        flags: EndpointFlags,
+    }
+
+    fn flags(line: &[&str]) -> EndpointFlags {
+        Line::try_parse_from([&["capf"], line].concat()).unwrap().flags
+    }
+
+    #[test]
+    fn each_placement_needs_flags_of_its_own_and_names_those_that_are_missing() {
+        let none = flags(&[]);
+        for (placement, named) in [
+            (Placement::External, "--advertise;"),
+            (Placement::InCluster, "--endpoint-image and --advertise-in-cluster;"),
+        ] {
+            let obstacle = none.reach(placement).unwrap_err();
+            assert!(obstacle.stalls && obstacle.message.contains(named), "{obstacle:?}");
+        }
+        let image = flags(&["--endpoint-image", "a"]);
+        assert!(
+            image.reach(Placement::InCluster).unwrap_err().message.contains("controller's --advertise-in-cluster;")
+        );
+        let inside = flags(&["--endpoint-image", "a", "--advertise-in-cluster", "capf.capf-system.svc:8443"]);
+        assert_eq!(inside.reach(Placement::InCluster), Ok(Reach::LookedUp("capf.capf-system.svc:8443")));
+        assert!(inside.reach(Placement::External).is_err());
+        let outside = flags(&["--advertise", "a:1", "--advertise", "b:2"]);
+        assert_eq!(outside.reach(Placement::External), Ok(Reach::Given(&["a:1".to_owned(), "b:2".to_owned()])));
+    }
+
+    #[test]
+    fn an_address_in_the_cluster_has_host_and_port() {
+        let taken = |address: &str| Line::try_parse_from(["capf", "--advertise-in-cluster", address]).is_ok();
+        assert!(taken("capf.capf-system.svc:8443") && taken("[2001:db8::1]:8443"));
+        assert!(!taken("capf") && !taken(":8443") && !taken("capf:https"));
+    }
+
+    #[tokio::test]
+    async fn what_is_looked_up_has_an_order_and_says_what_is_wrong() {
+        assert_eq!(resolve("192.0.2.1:8443").await.unwrap(), ["192.0.2.1:8443"]);
+        assert_eq!(resolve("[2001:db8::1]:8443").await.unwrap(), ["[2001:db8::1]:8443"]);
+        assert!(resolve("nowhere.invalid:8443").await.unwrap_err().starts_with("looking it up: "));
     }
 }

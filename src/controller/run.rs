@@ -132,7 +132,7 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Ru
     let vital = health.vital("unknown callers and guessing");
     tasks.spawn(async move {
         noticer.run(noticing).await;
-        drop(vital)
+        drop(vital);
     });
     let serving = tasks.spawn(serve(listener, service, Arc::clone(&credentials), stop.clone()));
     health.has("questions");
@@ -145,7 +145,7 @@ pub async fn run(args: ControllerArgs, stop: CancellationToken) -> Result<(), Ru
     let electing = candidate.run(leads, stop.clone());
     tasks.spawn(async move {
         electing.await;
-        drop(vital)
+        drop(vital);
     });
     let work = Loops {
         phones: Phones {
@@ -318,7 +318,8 @@ impl Loops {
     async fn one(&self, key: WorkKey, queue: &Queue) {
         let done = match &key {
             WorkKey::Phone(phone) => self.phones.reconcile(phone).await.map_err(|e| e.to_string()),
-            WorkKey::Proxy(proxy) => self.proxies.reconcile(proxy).await.map_err(|e| e.to_string()),
+            // On the heap: each worker would keep room for it, and nearly all work is on phones.
+            WorkKey::Proxy(proxy) => Box::pin(self.proxies.reconcile(proxy)).await.map_err(|e| e.to_string()),
         };
         match done {
             Ok(wake) => {

@@ -1,7 +1,8 @@
 //! What is counted when somebody asks for the metrics: how the phones stand, by what this replica knows.
 //!
-//! A look at every phone, and not numbers kept at every change: it cannot drift from what is known. For a hundred thousand phones it takes
-//! some milliseconds on the thread of the scrape. The world is locked only while its handles are copied, and nobody makes this count more
+//! A look at every phone, and not numbers kept at every change: it cannot drift from what is known. For a hundred
+//! thousand phones, all of them waiting, it took 0.19 s in an unoptimised build, on the thread of the scrape. The world
+//! is locked while its handles are copied, 13 ms of that, and for each look at an operation; nobody makes this count more
 //! often than every five seconds.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -60,8 +61,8 @@ struct Tally {
     overdue: u32,
 }
 
-/// Silence of the API server after which this replica is not ready. Where only this replica is cut off, another answers instead. When the API
-/// server is down for all, no kubelet can report it, and all stay where they are.
+/// Silence of the API server after which this replica is not ready. Where only this replica is cut off, another answers
+/// instead. When the API server is down for all, no kubelet can report it, and all stay where they are.
 const API_SILENCE: Duration = Duration::from_secs(60);
 
 /// Begins to serve probes and metrics where `args` ask for it. The server ends when what is returned is dropped.

@@ -262,6 +262,7 @@ fn note_call(verb: &'static str, kind: &str, failed: Option<&Cause>, took: Durat
         "creating" => "create",
         "updating" => "update",
         "updating the status of" => "update_status",
+        "applying" => "apply",
         "deleting" => "delete",
         other => other,
     };

@@ -1,9 +1,10 @@
 //! What an endpoint tells of itself: whether it is ready, and what of its bundle is in use.
 //!
-//! Ready means that a phone that comes here is served as well as this installation can: the port is open, the process is not about to stop,
-//! and controllers will hear it, because its client certificate has not ended. Controllers that do not answer make no endpoint unready: all
-//! would be so at once, phones would meet a closed port instead of one that hangs up, and no node could be drained meanwhile. Neither does
-//! a changed bundle that cannot be used while the last good one serves: that is for an alert.
+//! Ready means that a phone that comes here is served as well as this installation can: the port is open, the process is
+//! not about to stop, and controllers will hear it, because its client certificate has not ended. Controllers that do not
+//! answer make no endpoint unready: all would be so at once, phones would meet a closed port instead of one that hangs
+//! up, and no node could be drained meanwhile. Neither does a changed bundle that cannot be used while the last good one
+//! serves: that is for an alert.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

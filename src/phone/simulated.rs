@@ -16,7 +16,7 @@ use crate::wire::{CertType, ClaimedName, Evidence, PhoneConfig, SessionId, Versi
 use super::driver;
 use super::events::{Event, EventLog};
 use super::existing;
-use super::fault::Fault;
+use super::fault::{Fault, Step};
 use super::key::PhoneKey;
 use super::outcome::{AttemptOutcome, CommunicationFailure, EnrolOutcome, Retry};
 use super::state::{MicAndKey, StateDir, StateError};
@@ -105,6 +105,7 @@ pub struct SimulatedPhone {
     pub(super) tls: Arc<ClientConfig>,
     pub(super) proof: Proof,
     pub(super) faults: Vec<Fault>,
+    pub(super) pauses: Vec<(Step, Duration)>,
     pub(super) prepared: Option<PhoneKey>,
     pub(super) patience: Patience,
     pub(super) holdings: Holdings,
@@ -134,6 +135,7 @@ impl SimulatedPhone {
             tls,
             proof: Proof::NullString,
             faults: Vec::new(),
+            pauses: Vec::new(),
             prepared: None,
             patience: Patience::default(),
             holdings: Holdings::default(),
@@ -170,6 +172,14 @@ impl SimulatedPhone {
     #[must_use]
     pub fn faults(mut self, faults: impl IntoIterator<Item = Fault>) -> Self {
         self.faults.extend(faults);
+        self
+    }
+
+    /// Takes this long at this step, in every attempt: as a slow processor does over a key, or slow storage over a certificate.
+    /// Goes on at once where the server hangs up meanwhile, and comes again.
+    #[must_use]
+    pub fn pausing(mut self, step: Step, time: Duration) -> Self {
+        self.pauses.push((step, time));
         self
     }
 

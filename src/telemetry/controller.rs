@@ -243,7 +243,7 @@ impl Metrics {
         for to in ["leading", "following"] {
             self.transitions.with([to]);
         }
-        for kind in ["Phone", "CertificateOperation", "CertificateAuthorityProxy"] {
+        for kind in ["Phone", "CertificateOperation", "CertificateAuthorityProxy", "Deployment"] {
             self.watch_errors.with([kind]);
             self.watch_lists.with([kind]);
         }

@@ -65,7 +65,8 @@ impl Metrics {
             sessions: e.counter(
                 "endpoint_sessions",
                 ["end"],
-                "Sessions that began with TLS, by how they ended, in the words of the log; cut_off: by the end of the drain, or to make room",
+                "Sessions that began with TLS, by how they ended, in the words of the log; cut_off: by the end of the drain, or \
+                 to make room",
             ),
             open: e.level("endpoint_sessions_open", [], "Sessions that are open"),
             session_seconds: e.durations(

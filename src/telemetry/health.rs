@@ -1,8 +1,9 @@
 //! Whether a process is ready, and whether a restart would help it.
 //!
 //! *Ready* says that work may be sent here. What is not ready is named, a line each. *Live* is asked by whoever restarts
-//! processes, so only what a restart mends counts: a task that was to go on for ever and has ended, or a runtime that takes no
-//! turns. An API server that does not answer, credentials that are not to be had and a full queue are none of it.
+//! processes, so only what a restart mends counts: a task that was to go on for ever and has ended, or a runtime that
+//! takes no turns. An API server that does not answer, credentials that are not to be had and a full queue are none of
+//! it.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -8,8 +8,8 @@
 //! | `controller`, `endpoint` | the metrics of the two processes |
 //! | `reference` | their table, as committed in `docs/metrics.md` |
 //!
-//! Metrics belong to the process, like its log: the places that do I/O count where they do it, and nothing is handed through for
-//! it. The pure rings know none of this. No label has a value that a phone, or whoever plays one, can choose.
+//! Metrics belong to the process, like its log: the places that do I/O count where they do it, and nothing is handed
+//! through for it. The pure rings know none of this. No label has a value that a phone, or whoever plays one, can choose.
 
 pub mod controller;
 pub mod endpoint;

@@ -11,9 +11,9 @@ pub fn markdown() -> String {
     let mut text = String::from(
         "# Metrics\n\nMade by `make generate` from the program itself. `capf controller` and `capf endpoint` serve them as \
          OpenMetrics text under `/metrics` where `--http-listen` says. What to do about which is in [runbook.md](runbook.md).\n\n\
-         No label holds a device name, an address or anything else that a caller chooses. Labels `proxy_namespace` and `proxy` have as \
-         many values as there are CertificateAuthorityProxies, `reason` is one of the documented reasons or empty, and the others \
-         are fixed words.\n",
+         No label holds a device name, an address or anything else that a caller chooses. Labels `proxy_namespace` and `proxy` \
+         have as many values as there are CertificateAuthorityProxies, `reason` is one of the documented reasons or empty, and \
+         the others are fixed words.\n",
     );
     section(&mut text, "Controller", &controller::metrics().exposition);
     section(&mut text, "Endpoint", &endpoint::metrics().exposition);

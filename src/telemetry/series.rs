@@ -1,4 +1,5 @@
-//! Metrics as they are declared: one line for each gives its name, its labels, its meaning and the table in `docs/metrics.md`.
+//! Metrics as they are declared: one line for each gives its name, its labels, its meaning and the table in
+//! `docs/metrics.md`.
 
 use std::borrow::Cow;
 use std::sync::atomic::AtomicU64;
@@ -27,7 +28,8 @@ pub struct Series<M, const N: usize = 0> {
 }
 
 impl<M: Clone, const N: usize> Series<M, N> {
-    /// The number with these values of the labels, in the order in which they were declared. It is there from the first call on.
+    /// The number with these values of the labels, in the order in which they were declared. It is there from the first
+    /// call on.
     pub fn with<V: Into<Cow<'static, str>>>(&self, values: [V; N]) -> M {
         let mut names = self.labels.into_iter();
         // As many names as values: both have N.

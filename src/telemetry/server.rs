@@ -1,10 +1,12 @@
 //! `/livez`, `/readyz` and `/metrics` over plain HTTP: small answers without secrets, to anybody who reaches the port.
 //!
-//! The server has a thread and a runtime of its own. A process that is busy with a building of phones still tells its kubelet that it
-//! lives, a scrape that counts a hundred thousand phones holds up no question, and a runtime that is stuck can be told of.
+//! The server has a thread and a runtime of its own. A process that is busy with a building of phones still tells its
+//! kubelet that it lives, a scrape that counts a hundred thousand phones holds up no question, and a runtime that is
+//! stuck can be told of.
 //!
-//! Nobody can hold it: a connection is for one request and has ten seconds in all, and when there are too many, the oldest makes
-//! room. So whoever crowds the port crowds out themselves; a probe, which takes milliseconds, gets its answer.
+//! Nobody can hold it: a connection is for one request and has ten seconds in all, and when there are too many, the
+//! oldest makes room. So whoever crowds the port crowds out themselves; a probe, which takes milliseconds, gets its
+//! answer.
 
 use std::collections::VecDeque;
 use std::io;

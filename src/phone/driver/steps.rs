@@ -1,4 +1,4 @@
-//! What happens at a step: it goes on the event log, and the session goes on or goes wrong.
+//! What happens at a step: it goes on the event log, and the session goes on, at once or after a while, or goes wrong.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ impl Drive<'_> {
             }
         });
         let Some(kind) = fault else {
-            return Next::Go((session, actions));
+            return self.pause(step, (session, actions)).await;
         };
         let failure = CommunicationFailure::Fault { kind, step };
         match kind {
@@ -52,6 +52,25 @@ impl Drive<'_> {
                 self.done.trouble = Some(PhoneTrouble::Fault(step));
                 Next::Go(refuse(session, actions))
             }
+        }
+    }
+
+    /// Takes the time that the phone is slow for at this step. The server has nothing to say meanwhile but that it ends.
+    async fn pause(&mut self, step: Step, (session, actions): Turn) -> Next {
+        let time = self.phone.pauses.iter().find(|(at, _)| *at == step).map(|(_, time)| *time);
+        let Some(time) = time else {
+            return Next::Go((session, actions));
+        };
+        let stop = self.phone.stop.clone();
+        let heard = tokio::select! {
+            heard = timeout(time, self.frame()) => heard,
+            () = stop.cancelled() => return self.give_up(session).await,
+        };
+        match heard {
+            Err(_) => Next::Go((session, actions)),
+            Ok(Ok(Some(frame))) => Next::Go(session.on_frame(frame)),
+            Ok(Ok(None)) => Next::Go(session.on_closed()),
+            Ok(Err(error)) => Next::Go(session.on_frame_error(error)),
         }
     }
 
