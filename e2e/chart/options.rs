@@ -131,6 +131,12 @@ fn rows() -> Vec<(&'static str, &'static str, &'static str, Vec<Makes>)> {
             Gone("ClusterRole/capf"), Gone("ClusterRoleBinding/capf"), Gone("Role/capf-own"), Gone("RoleBinding/capf-own"),
             Gone("ClusterRole/capf-report"), Gone("ClusterRole/capf-remove-keys"), Gone("Role/capf-test"),
         ]),
+        ("admissionPolicy.enabled", NONE, "admissionPolicy: {enabled: false}", vec![
+            Gone("ValidatingAdmissionPolicy/capf.capf-system.secrets"), Gone("ValidatingAdmissionPolicyBinding/capf.capf-system.secrets"),
+        ]),
+        ("admissionPolicy.withNamespacedScope", NAMESPACED, "admissionPolicy: {withNamespacedScope: true}", vec![
+            There("ValidatingAdmissionPolicy/capf.capf-system.secrets"), There("ValidatingAdmissionPolicyBinding/capf.capf-system.secrets"),
+        ]),
         ("crds.enabled", NONE, "crds: {enabled: false}", vec![
             Gone("CustomResourceDefinition/phones.capf.dev"), Gone("CustomResourceDefinition/certificateoperations.capf.dev"),
             Gone("CustomResourceDefinition/certificateauthorityproxies.capf.dev"),

@@ -20,6 +20,7 @@ struct Cluster {
 }
 
 const CRDS: [&str; 3] = ["certificateauthorityproxies.capf.dev", "phones.capf.dev", "certificateoperations.capf.dev"];
+const CLUSTER_WIDE: &str = "clusterrole,clusterrolebinding,validatingadmissionpolicy,validatingadmissionpolicybinding";
 const PROXY: &str = "proxy: {enabled: true, spec: {placement: External}}\n";
 const GOES: &str = "proxy: {keep: false}\n";
 
@@ -30,7 +31,7 @@ impl Cluster {
         let kubeconfig = plane.kubeconfig(None);
         let cluster = Self { plane, kubeconfig };
         cluster.kubectl(&["delete", "namespace", "voice", "--ignore-not-found"]);
-        for kind in ["clusterrole", "clusterrolebinding"] {
+        for kind in CLUSTER_WIDE.split(',') {
             cluster.kubectl(&["delete", kind, "-l", "app.kubernetes.io/name=capf-operator"]);
         }
         cluster.kubectl(&[&["delete", "crd", "--ignore-not-found"], &CRDS[..]].concat());
@@ -154,14 +155,7 @@ fn types_that_shall_not_stay_take_everything_with_them() {
         assert!(!cluster.has_crds());
         let left = cluster.kubectl(&["-n", "voice", "get", "all,pdb,role,rolebinding", "-o", "name"]);
         assert_eq!(left, "", "the release has left something");
-        let left = cluster.kubectl(&[
-            "get",
-            "clusterrole,clusterrolebinding",
-            "-l",
-            "app.kubernetes.io/name=capf-operator",
-            "-o",
-            "name",
-        ]);
+        let left = cluster.kubectl(&["get", CLUSTER_WIDE, "-l", "app.kubernetes.io/name=capf-operator", "-o", "name"]);
         assert_eq!(left, "", "the release has left something");
     }
 }

@@ -23,6 +23,7 @@ fn namespaced_scope_renders_no_right_of_the_whole_cluster() {
     for more in ["{}", "watchNamespace: voice"] {
         let objects = render(&[EVERYTHING, NAMESPACED, more]).unwrap();
         assert_eq!(objects.of("ClusterRole").chain(objects.of("ClusterRoleBinding")).count(), 0, "{objects:#?}");
+        assert_eq!(objects.of("ValidatingAdmissionPolicy").count(), 0, "{objects:#?}");
         assert!(objects.of("Role").count() >= 5 && objects.of("Role").count() == objects.of("RoleBinding").count());
     }
 }
