@@ -94,6 +94,10 @@ impl Release {
     pub fn remove(self) {
         // Endpoints first: to a namespace that goes they are pods that may take half an hour to end, and it looks for their
         // end after half of that only.
+        // The proxy before them, or a release that looks after all namespaces would make them anew. Where the types have
+        // gone there is none.
+        let proxies = ["delete", "certificateauthorityproxies", "--all", "--namespace", &self.phones];
+        let _ = self.cluster.node.kubectl(&proxies);
         self.in_phones(&["delete", "deployment", "--all", "--cascade=foreground", "--timeout=120s"]);
         self.cluster.node.kubectl(&["delete", "namespace", &self.namespace, &self.phones, "--timeout=120s"]).unwrap();
     }
