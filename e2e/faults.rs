@@ -17,6 +17,8 @@ mod invariants;
 mod others;
 #[path = "faults_test/proxy.rs"]
 mod proxy;
+#[path = "faults_test/replicas.rs"]
+mod replicas;
 #[path = "faults_test/scenario.rs"]
 mod scenario;
 #[path = "faults_test/steps.rs"]
