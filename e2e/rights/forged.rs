@@ -23,6 +23,9 @@ async fn a_stolen_token_runs_no_pod_but_an_endpoint() {
     let deployment = genuine(ns).deployment;
     passes("a Deployment as controllers make it", apply(&thief, &deployment).await);
     passes("the same, created", write(&thief, Method::POST, &deployment).await);
+    let restarted = json!({"kubectl.kubernetes.io/restartedAt": "2026-01-01T00:00:00Z"});
+    let restarted = with(&deployment, &[("/spec/template/metadata/annotations", restarted)]);
+    passes("one that somebody has restarted", apply(&thief, &restarted).await);
     let at = |tail: &str| format!("{CONTAINER}{tail}");
     let pod = |tail: &str| format!("{POD}{tail}");
     let only = |mut source: Value| {
