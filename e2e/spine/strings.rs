@@ -5,6 +5,8 @@ use std::process::Command;
 
 use capf::api::Phone;
 use capf::phone::AttemptOutcome;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt as _;
 
 use crate::harness::capf_binary;
 use crate::product::{Product, digits, phone, string_secret, text};
@@ -132,4 +134,20 @@ async fn a_sheet_holds_the_phones_of_its_site_that_wait_and_its_file_is_its_owne
     );
     let without_rights = product.capf(Some("capf-reporter"), &["auth-strings", "-n", product.ns()]);
     assert!(without_rights.contains("<forbidden>"), "{without_rights}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_somebody_put_in_the_place_of_a_generated_string_is_not_deleted() {
+    let product = Product::start("foreign-string").await;
+    product.apply(&phone("SEP0000000B0009", GENERATED));
+    product.operation_status("sep0000000b0009", "Install/Upgrade pending").await;
+    let name = format!("{}-string", product.armed("sep0000000b0009").await.name_any());
+    product.kubectl(&["delete", "secret", &name]);
+    product.apply(&format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\nstringData: {{a: b}}\n"));
+    let theirs = product.api::<Secret>().get(&name).await.unwrap();
+
+    let nothing = r#"{"spec":{"certificateOperation":"NoPendingOperation"}}"#;
+    product.kubectl(&["patch", "ph/sep0000000b0009", "--type=merge", "-p", nothing]);
+    product.operation_status("sep0000000b0009", "Install/Upgrade failed").await;
+    assert_eq!(product.api::<Secret>().get(&name).await.unwrap().metadata.uid, theirs.metadata.uid);
 }

@@ -245,8 +245,17 @@ impl Phones {
         }
     }
 
+    /// Deletes the string that was made for an operation, and nothing else that somebody put under its name.
     async fn discard_string(&self, key: &ObjectKey, operation: &str) -> Result<(), PhoneError> {
-        Ok(self.store.delete::<Secret>(&ObjectKey::new(&key.namespace, generated_secret(operation))).await?)
+        let name = ObjectKey::new(&key.namespace, generated_secret(operation));
+        let Some(found) = self.store.get::<Secret>(&name).await? else { return Ok(()) };
+        let mut owners = found.metadata.owner_references.iter().flatten();
+        let made_here = found.type_.as_deref() == Some(AUTHENTICATION_STRING_TYPE)
+            && owners.any(|owner| owner.kind == CertificateOperation::kind(&()) && owner.name == operation);
+        match made_here {
+            true => Ok(self.store.delete_known(&found).await?),
+            false => Ok(()),
+        }
     }
 }
 

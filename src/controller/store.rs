@@ -209,19 +209,6 @@ impl Store {
         self.bounded::<K, _>("applying", key.clone(), api.patch(&key.name, &how, &Patch::Apply(wanted))).await
     }
 
-    /// Deletes an object; it is no error when there is none.
-    ///
-    /// # Errors
-    /// When the API server does not answer or refuses.
-    pub async fn delete<K: Kind>(&self, key: &ObjectKey) -> Result<(), CallError> {
-        let api = self.api::<K>(&key.namespace);
-        match self.bounded::<K, _>("deleting", key.clone(), api.delete(&key.name, &DeleteParams::default())).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.cause == Cause::NotFound => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Deletes this very object, as it is known here; it is no error when there is none.
     ///
     /// # Errors
