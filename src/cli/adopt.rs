@@ -31,9 +31,6 @@ pub struct AdoptArgs {
 /// The device was not adopted.
 #[derive(Debug, thiserror::Error)]
 pub enum AdoptError {
-    /// A phone is in one namespace.
-    #[error("choosing the proxy: --all-namespaces names no namespace; use --namespace")]
-    AllNamespaces,
     /// No cluster.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -62,8 +59,7 @@ pub enum AdoptError {
 /// # Errors
 /// [`AdoptError`].
 pub async fn run(args: &AdoptArgs) -> Result<(), AdoptError> {
-    let cluster = args.cluster.connect().await?;
-    let namespace = cluster.namespace.clone().ok_or(AdoptError::AllNamespaces)?;
+    let (cluster, namespace) = args.cluster.connect_to_one().await?;
     let device = args.device.to_ascii_uppercase();
     let seen = callers(&cluster).await?.into_iter().filter(|caller| caller.call.device_name == device);
     let proxies: Vec<String> =

@@ -46,6 +46,9 @@ pub struct Cluster {
 /// There is no cluster to talk to.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
+    /// What is asked for is in one namespace.
+    #[error("choosing the namespace: --all-namespaces names none; use --namespace")]
+    AllNamespaces,
     /// The named kubeconfig is of no use.
     #[error("reading the kubeconfig: {0}; name another by --kubeconfig, or one of its contexts by --context")]
     Kubeconfig(#[from] kube::config::KubeconfigError),
@@ -75,6 +78,19 @@ impl ClientArgs {
         let client =
             Client::try_from(config).map_err(|source| ConnectError::Client { server, source: Box::new(source) })?;
         Ok(Cluster { client, namespace: (!self.all_namespaces).then_some(namespace) })
+    }
+
+    /// The same for what looks at one namespace: with that.
+    ///
+    /// # Errors
+    /// Those of [`connect`](Self::connect), and [`ConnectError::AllNamespaces`] where all were asked for.
+    pub async fn connect_to_one(&self) -> Result<(Cluster, String), ConnectError> {
+        if self.all_namespaces {
+            return Err(ConnectError::AllNamespaces);
+        }
+        let cluster = self.connect().await?;
+        let namespace = cluster.namespace.clone().unwrap_or_default();
+        Ok((cluster, namespace))
     }
 
     async fn config(&self) -> Result<Config, ConnectError> {

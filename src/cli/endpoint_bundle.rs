@@ -32,9 +32,6 @@ pub struct EndpointBundleArgs {
 /// The bundle was not exported.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointBundleError {
-    /// A proxy is in one namespace.
-    #[error("choosing the proxy: --all-namespaces names no namespace; use --namespace")]
-    AllNamespaces,
     /// No cluster.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -89,8 +86,7 @@ pub enum EndpointBundleError {
 /// # Errors
 /// [`EndpointBundleError`]; the files of an earlier export are kept then.
 pub async fn run(args: &EndpointBundleArgs) -> Result<(), EndpointBundleError> {
-    let cluster = args.cluster.connect().await?;
-    let namespace = cluster.namespace.clone().ok_or(EndpointBundleError::AllNamespaces)?;
+    let (cluster, namespace) = args.cluster.connect_to_one().await?;
     let what = format!("reading CertificateAuthorityProxy {namespace}/{}", args.proxy);
     let proxies = cluster.api::<CertificateAuthorityProxy>();
     let proxy = call(&what, GET_CALL, || proxies.get(&args.proxy)).await?;

@@ -29,9 +29,6 @@ pub struct ExplainArgs {
 /// There is no explanation.
 #[derive(Debug, thiserror::Error)]
 pub enum ExplainError {
-    /// A phone is in one namespace.
-    #[error("choosing what to explain: --all-namespaces names no namespace; use --namespace")]
-    AllNamespaces,
     /// No cluster.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -48,10 +45,7 @@ pub enum ExplainError {
 /// # Errors
 /// [`ExplainError`]; a phone that is not there is explained, not an error.
 pub async fn run(args: &ExplainArgs) -> Result<(), ExplainError> {
-    let cluster = args.cluster.connect().await?;
-    if cluster.namespace.is_none() {
-        return Err(ExplainError::AllNamespaces);
-    }
+    let (cluster, _) = args.cluster.connect_to_one().await?;
     let text = match (&args.proxy, &args.phone) {
         (Some(proxy), _) => proxy_text(&cluster, proxy).await?,
         (None, phone) => phone_text(&cluster, phone.as_deref().unwrap_or_default()).await?,

@@ -34,9 +34,6 @@ pub struct RerunArgs {
 /// Nothing was changed, or not all.
 #[derive(Debug, thiserror::Error)]
 pub enum RerunError {
-    /// A phone is in one namespace.
-    #[error("choosing the phone: --all-namespaces names no namespace; use --namespace")]
-    AllNamespaces,
     /// No cluster.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -64,8 +61,7 @@ pub enum RerunError {
 /// # Errors
 /// [`RerunError`]. Where new digits were written and the Phone could not be, the command may be given again.
 pub async fn run(wish: Wish, args: &RerunArgs) -> Result<(), RerunError> {
-    let cluster = args.cluster.connect().await?;
-    let namespace = cluster.namespace.clone().ok_or(RerunError::AllNamespaces)?;
+    let (cluster, namespace) = args.cluster.connect_to_one().await?;
     let name = args.phone.to_ascii_lowercase();
     let phones = cluster.api::<Phone>();
     let phone = call(&format!("reading Phone {namespace}/{name}"), GET_CALL, || phones.get(&name)).await?;

@@ -62,8 +62,7 @@ pub struct SmokeTestArgs {
 /// # Errors
 /// [`SmokeTestError`]: the first thing that went wrong, and whether anything is left.
 pub async fn run(args: &SmokeTestArgs, stop: CancellationToken) -> Result<(), SmokeTestError> {
-    let cluster = args.cluster.connect().await?;
-    let namespace = cluster.namespace.clone().ok_or(SmokeTestError::AllNamespaces)?;
+    let (cluster, namespace) = args.cluster.connect_to_one().await?;
     let name = args.device_name.as_str().to_ascii_lowercase();
     let mut test = SmokeTest { args, cluster, namespace, name, step: Step::Ctl, secret: None, phone: None };
     let limit = Duration::from_secs(args.timeout_seconds);

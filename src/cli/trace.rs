@@ -19,9 +19,6 @@ pub struct TraceArgs {
 /// There is no trace to show.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
-    /// A phone is in one namespace.
-    #[error("choosing the phone: --all-namespaces names no namespace; use --namespace")]
-    AllNamespaces,
     /// No cluster.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -41,8 +38,7 @@ pub enum TraceError {
 /// # Errors
 /// [`TraceError`].
 pub async fn run(args: &TraceArgs) -> Result<(), TraceError> {
-    let cluster = args.cluster.connect().await?;
-    let namespace = cluster.namespace.clone().ok_or(TraceError::AllNamespaces)?;
+    let (cluster, namespace) = args.cluster.connect_to_one().await?;
     let name = args.phone.to_lowercase();
     let phones = cluster.api::<Phone>();
     call(&format!("reading Phone {namespace}/{name}"), GET_CALL, || phones.get(&name)).await?;

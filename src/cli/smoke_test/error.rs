@@ -9,9 +9,6 @@ use crate::wire::DeviceName;
 /// The test failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SmokeTestError {
-    /// A phone is in one namespace.
-    #[error("choosing the proxy: --all-namespaces names no namespace; use --namespace")]
-    AllNamespaces,
     /// No cluster.
     #[error(transparent)]
     Connect(#[from] ConnectError),
