@@ -87,8 +87,8 @@ impl Proxies {
         }
         // As it is now, not as the watch has told so far: what is made for a proxy that is going goes with it, and may be
         // what one of the same name is about to take over.
-        let now = self.store.get::<CertificateAuthorityProxy>(key).await?;
-        let Some(proxy) = now.filter(|p| p.metadata.deletion_timestamp.is_none()) else {
+        let current = self.store.get::<CertificateAuthorityProxy>(key).await?;
+        let Some(proxy) = current.filter(|p| p.metadata.deletion_timestamp.is_none()) else {
             return Ok(None);
         };
         let (outcome, again) = match self.activate(key, &proxy).await {
