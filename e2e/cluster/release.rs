@@ -191,10 +191,8 @@ impl Release {
         let mut command = Command::new(capf_binary());
         command.args(["auth-strings", "--format=csv", "--namespace", &self.phones, "--device-name", device]);
         let output = command.env("KUBECONFIG", kubeconfig).output().unwrap();
-        let sheet = String::from_utf8_lossy(&output.stdout).into_owned();
-        let mut fields = sheet.lines().flat_map(|line| line.split(','));
-        fields.find(|field| *field == device).unwrap_or_else(|| panic!("{output:?}"));
-        fields.next().unwrap_or_default().to_owned()
+        let sheet = String::from_utf8_lossy(&output.stdout);
+        digits_on(&sheet, device).unwrap_or_else(|| panic!("{output:?}"))
     }
 
     /// Waits until something is so that the cluster does by itself.
@@ -257,7 +255,20 @@ impl Drop for Release {
                 show(self.cluster.node.kubectl(&args));
             }
         }
+        // Its controllers would look after what other scenarios make, if it was one for all namespaces.
+        if let Err(said) = self.try_helm(&["uninstall", "capf", "--ignore-not-found", "--wait", "--timeout=2m"], &[]) {
+            eprintln!("{said}");
+        }
     }
+}
+
+/// The digits beside a device name on the sheet, as a program reads them: without the apostrophe by which spreadsheets keep
+/// a leading zero.
+fn digits_on(sheet: &str, device: &str) -> Option<String> {
+    let mut fields = sheet.lines().flat_map(|line| line.split(','));
+    fields.find(|field| *field == device)?;
+    let field = fields.next()?;
+    Some(field.strip_prefix('\'').unwrap_or(field).to_owned())
 }
 
 /// Runs a simulated phone to its end: what it printed.
@@ -266,4 +277,13 @@ pub fn enrolled(command: &mut Command) -> String {
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{command:?}: {out}{err}");
     out.into_owned()
+}
+
+#[test]
+fn digits_on_the_sheet_keep_their_leading_zero_and_lose_its_apostrophe() {
+    let sheet =
+        "Namespace,Device Name,Authentication String\nhq,SEP0000000000A1,'0123456789\nhq,SEP0000000000A2,1234567890\n";
+    assert_eq!(digits_on(sheet, "SEP0000000000A1").as_deref(), Some("0123456789"));
+    assert_eq!(digits_on(sheet, "SEP0000000000A2").as_deref(), Some("1234567890"));
+    assert_eq!(digits_on(sheet, "SEP0000000000A3"), None);
 }
