@@ -8,11 +8,12 @@ CACHE = $${XDG_CACHE_HOME:-$$HOME/.cache}/capf-operator
 # Targets below tests/ need no cluster, those below e2e/ start one.
 FAST = $$(ls tests/*.rs tests/*/main.rs | sed 's|^tests/\([a-z0-9_]*\).*|--test \1|')
 E2E = $$(awk -F'"' '/^\[\[/ { test = /test/ } /^name/ { name = $$2 } /^path = "e2e/ && test { print "--test", name }' Cargo.toml)
-# Targets that wait for Leases, phones and pods most of their time: one after the other, while the others run beside
-# them on control planes of their own. What either prints is shown when it is over.
-WAITING = faults node cluster
-OTHERS = $$(printf '%s %s\n' $(E2E) | grep -vxF $(foreach name,$(WAITING),-e '--test $(name)'))
-BESIDE = $(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going
+# Three rows of targets run beside each other, because all of them wait most of their time: one on the node, one of those that
+# wait for Leases longest, and all others, each on control planes of its own. What a row prints is shown when it is over.
+ON_NODE = cluster node image
+WAITING = faults gitops harness
+OTHERS = $$(printf '%s %s\n' $(E2E) | grep -vxF $(foreach name,$(ON_NODE) $(WAITING),-e '--test $(name)'))
+BESIDE = $(MAKE) --no-print-directory --jobs=3 --output-sync=target --keep-going
 # Cargo takes make's word for how much it may do at once, which is not meant here.
 ALONE = env -u MAKEFLAGS
 
@@ -71,7 +72,7 @@ repro: ## Build the image of the last commit twice, from nothing and in two plac
 .PHONY: test
 test: images ## Run every test; the first time builds a control plane, in some minutes (e2e/README.md)
 	cargo test --no-run --lib --bins --tests
-	$(BESIDE) test-waiting test-others
+	$(BESIDE) test-on-node test-waiting test-others
 	cargo test --doc
 
 .PHONY: test-fast
@@ -82,9 +83,11 @@ test-fast: ## Run the tests that need no cluster
 .PHONY: e2e
 e2e: images ## Run the tests on a real control plane, and on a real node where that can be had
 	cargo test --no-run $(E2E)
-	$(BESIDE) test-waiting e2e-others
+	$(BESIDE) test-on-node test-waiting e2e-others
 
-.PHONY: test-waiting test-others e2e-others
+.PHONY: test-on-node test-waiting test-others e2e-others
+test-on-node:
+	$(ALONE) cargo test --no-fail-fast $(addprefix --test ,$(ON_NODE))
 test-waiting:
 	$(ALONE) cargo test --no-fail-fast $(addprefix --test ,$(WAITING))
 test-others:
