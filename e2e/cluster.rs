@@ -15,6 +15,8 @@ mod flights;
 mod kept;
 #[path = "cluster/metrics.rs"]
 mod metrics;
+#[path = "cluster/policies.rs"]
+mod policies;
 #[path = "cluster/release.rs"]
 mod release;
 #[path = "cluster/report.rs"]

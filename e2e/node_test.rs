@@ -72,6 +72,23 @@ spec:
   ports: [{port: 80, targetPort: 8080, nodePort: 30080}]
 "#;
 
+/// Lets no one but 10.95.8.0/25 connect to the pods, and lets them connect to nothing but each other.
+const POLICY: &str = r#"
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: web, namespace: web}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  policyTypes: [Ingress, Egress]
+  ingress:
+  - from:
+    - ipBlock: {cidr: 10.95.8.0/25}
+    - podSelector: {}
+    ports: [{port: 8080, protocol: TCP}]
+  egress:
+  - to: [{podSelector: {}}]
+"#;
+
 #[tokio::test]
 async fn two_pods_of_an_imported_image_answer_through_a_service_by_its_address_and_by_its_name() {
     let Some(node) = Node::shared() else { return };
@@ -137,6 +154,8 @@ async fn two_pods_of_an_imported_image_answer_through_a_service_by_its_address_a
     stream.read_to_string(&mut answer).unwrap();
     assert!(names.iter().any(|name| answer.trim_end().ends_with(name.as_str())), "{answer}");
 
+    policies_are_enforced(node).await;
+
     // The namespace refuses what is not restricted.
     let refusal = node.kubectl(&["run", "-n", "web", "plain", "--image=localhost/tests/web:1"]).unwrap_err();
     let HarnessError::Kubectl { stderr, .. } = refusal else { panic!("{refusal}") };
@@ -162,6 +181,38 @@ async fn two_pods_of_an_imported_image_answer_through_a_service_by_its_address_a
     eventually("the kubelet has started the container again", PATIENCE, restarted).await.unwrap();
     let log = node.kubectl(&["logs", "-n", "kube-system", "deployment/coredns"]).unwrap();
     assert!(log.contains("CoreDNS-"), "{log}");
+}
+
+/// Nothing is open that a policy closes, and nothing is closed that it leaves open.
+async fn policies_are_enforced(node: &Node) {
+    let pods: Vec<Pod> = Api::namespaced(node.client(None), "web").list(&ListParams::default()).await.unwrap().items;
+    let [one, other] = &pods[..] else { panic!("{pods:?}") };
+    let name = one.metadata.name.as_deref().unwrap();
+    let at = |pod: &Pod| format!("{}:8080", pod.status.as_ref().unwrap().pod_ip.as_deref().unwrap());
+    let reached = || {
+        Ok::<_, HarnessError>([
+            ("its neighbour", node.pod_reaches("web", name, &at(other))?),
+            ("somebody outside who may", node.outside_reaches(OUTSIDE_ADDRESS, &at(one))?),
+            ("the node, as its kubelet must", node.reaches(&at(one))?),
+            ("somebody else outside", node.outside_reaches("10.95.8.200", &at(one))?),
+            ("the API server", node.pod_reaches("web", name, "10.96.0.1:443")?),
+            ("the kubelet", node.pod_reaches("web", name, &format!("{NODE_ADDRESS}:10250"))?),
+            ("the cluster DNS", node.pod_reaches("web", name, "10.96.0.10:53")?),
+        ])
+    };
+    let until = async |what: &str, open: &dyn Fn(usize) -> bool| {
+        let look = || {
+            let reached = reached().unwrap();
+            let right = reached.iter().enumerate().all(|(at, (_, is))| *is == open(at));
+            async move { if right { Ok(()) } else { Err(format!("{reached:?}")) } }
+        };
+        eventually(what, PATIENCE, look).await.unwrap();
+    };
+    until("all is open without a policy", &|_| true).await;
+    node.kubectl_stdin(&["apply", "-f", "-"], POLICY).unwrap();
+    until("the first three are open", &|at| at < 3).await;
+    node.kubectl(&["delete", "networkpolicy", "-n", "web", "web"]).unwrap();
+    until("all is open again", &|_| true).await;
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! An endpoint as whoever has taken it over finds it: what it holds, and where it gets to from there.
 //!
-//! The node's network plugin enforces no NetworkPolicy, so a connection to the API server does come about. What is shown is
-//! that it is good for nothing, and that the policy which is rendered would not let it pass.
+//! Its policy lets it connect to the controllers and to nothing else, which the node enforces. Not every cluster does: what
+//! it holds would open nothing at the API server either.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,6 +14,7 @@ use kube::{Client, Config, Resource as _};
 use serde_json::{Value, json};
 
 use crate::node::NODE_ADDRESS;
+use crate::policies;
 use crate::release::{Release, enrolled};
 use crate::setup::Cluster;
 use crate::traces::{self, Trace};
@@ -22,12 +23,11 @@ const VALUES: &str = "
 scope: Namespaced
 crds: {enabled: false}
 proxy: {enabled: true, spec: {permitNullString: true}}
-networkPolicy: {enabled: true, phoneRanges: [10.0.0.0/8]}
 ";
 /// Waits, given by somebody.
 const GIVEN: &str = "7319526418";
 /// The API server, as pods know it.
-const API_SERVER: &str = "10.96.0.1:443";
+pub const API_SERVER: &str = "10.96.0.1:443";
 /// What every token of the API begins with: a JSON object with a member `alg`, in base64.
 const TOKEN: &str = "eyJhbGciOi";
 
@@ -37,7 +37,7 @@ async fn who_takes_over_an_endpoint_finds_no_account_no_issuer_key_and_no_waitin
     let _types = cluster.with_types().await;
     let release = Release::prepare(cluster, "inside");
     let namespace = format!("watchNamespace: {}", release.phones);
-    release.install(&cluster.now, &[VALUES, &namespace]);
+    release.install(&cluster.now, &[VALUES, &namespace, &policies::values(cluster)]);
     release.proxy_ready();
 
     // Every endpoint has served a phone; others wait with a given and with a generated string.
@@ -101,9 +101,11 @@ async fn who_takes_over_an_endpoint_finds_no_account_no_issuer_key_and_no_waitin
         assert_eq!(traces::at_its_start(pid, &forbidden), BTreeSet::new(), "{pod}");
         assert_eq!(traces::in_files(pid, &forbidden), BTreeSet::new(), "{pod}");
         holds_what_is_documented(pid);
-        no_way_into_the_cluster(&release, pod).await;
+        its_program_reaches_nothing(&release, pod);
     }
+    what_it_holds_opens_nothing(&release).await;
     policy_is_for_controllers_only(&release);
+    policies::let_pass_only_what_is_meant(&release).await;
     release.admitted_all();
     release.uninstall();
     release.remove();
@@ -140,14 +142,17 @@ fn holds_what_is_documented(pid: u32) {
     assert!(amiss.is_empty(), "{amiss:?}");
 }
 
-/// From the pod's network, with all that the pod holds: the API server and the kubelet answer nothing that matters.
-async fn no_way_into_the_cluster(release: &Release, pod: &str) {
-    let node = release.cluster.node;
-    // Its own program, started beside it, has no account to use.
-    let refused = node.kubectl(&["exec", "--namespace", &release.phones, pod, "--", "/capf", "report"]).unwrap_err();
+/// Its own program, started beside it, has no account to use.
+fn its_program_reaches_nothing(release: &Release, pod: &str) {
+    let exec = ["exec", "--namespace", &release.phones, pod, "--", "/capf", "report"];
+    let refused = release.cluster.node.kubectl(&exec).unwrap_err();
     assert!(!refused.to_string().contains("forbidden"), "it has come to the API server: {refused}");
+}
 
-    let way = node.forward_from_pod(&release.phones, pod, API_SERVER).unwrap();
+/// Were there no policy: the API server and the kubelet answer nothing that matters to anybody with all that it holds.
+async fn what_it_holds_opens_nothing(release: &Release) {
+    let node = release.cluster.node;
+    let way = node.forward(API_SERVER).unwrap();
     let anonymous = |address: &str| {
         let mut config = node.config(None);
         config.cluster_url = format!("https://{address}").parse().unwrap();
@@ -163,7 +168,7 @@ async fn no_way_into_the_cluster(release: &Release, pod: &str) {
         refuses_everything(release, config).await;
     }
 
-    let way = node.forward_from_pod(&release.phones, pod, &format!("{NODE_ADDRESS}:10250")).unwrap();
+    let way = node.forward(&format!("{NODE_ADDRESS}:10250")).unwrap();
     let mut config = anonymous(&way.address);
     config.tls_server_name = Some(NODE_ADDRESS.to_owned());
     let kubelet = Client::try_from(config).unwrap();

@@ -165,7 +165,7 @@ impl Release {
         self.in_phones(&["wait", &wanted, "--timeout=120s", &format!("phone/{}", device.to_lowercase())]);
     }
 
-    /// A simulated phone, in the node's network, that keeps what it has from one call to the next, and calls the Service. Add
+    /// A simulated phone, outside the cluster, that keeps what it has from one call to the next, and calls the Service. Add
     /// how it proves itself. It comes again after a communication failure, as phones do, but sooner.
     pub fn call(&self, device: &str) -> Command {
         self.call_at(device, &self.server())
@@ -178,9 +178,9 @@ impl Release {
         command
     }
 
-    /// `capf phone`, in the node's network. Add which phone it is, or which.
+    /// `capf phone`, outside the cluster. Add which phone it is, or which.
     pub fn simulated(&self, server: &str) -> Command {
-        let mut command = self.cluster.node.command(capf_binary());
+        let mut command = self.cluster.node.outside(capf_binary());
         command.args(["phone", "--retry-interval=5", "--server", server, "--ctl"]).arg(self.certificate());
         command
     }

@@ -73,6 +73,12 @@ pub(crate) fn coredns() -> Result<PathBuf, HarnessError> {
     once(&COREDNS, "e2e/coredns/build")
 }
 
+/// The program `capf-netpol`, built first where that is needed.
+pub(crate) fn netpol() -> Result<PathBuf, HarnessError> {
+    static NETPOL: Mutex<Option<PathBuf>> = Mutex::new(None);
+    once(&NETPOL, "e2e/netpol/build")
+}
+
 /// The program `capf-pod`, built first where that is needed.
 pub(crate) fn pod() -> Result<PathBuf, HarnessError> {
     static POD: Mutex<Option<PathBuf>> = Mutex::new(None);

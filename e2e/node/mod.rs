@@ -50,7 +50,8 @@ impl fmt::Display for NotHere {
 /// the end of the process that started it, in whatever way.
 ///
 /// # Caveats
-/// Of the verbs of [`ControlPlane::control`] there are four parts more: `scheduler`, `containerd`, `kubelet`, `proxy`.
+/// Of the verbs of [`ControlPlane::control`] there are five parts more: `scheduler`, `containerd`, `kubelet`, `proxy`, and `netpol`,
+/// which enforces NetworkPolicies.
 pub struct Node {
     plane: ControlPlane,
     /// The first process of its namespaces, by the machine's count.
@@ -121,7 +122,8 @@ impl Node {
     fn start(flags: &[&str]) -> Result<Self, HarnessError> {
         let coredns = format!("--coredns={}", tools::coredns()?.display());
         let pod = format!("--pod={}", tools::pod()?.display());
-        let flags = [flags, &[&coredns, &pod]].concat();
+        let netpol = format!("--netpol={}", tools::netpol()?.display());
+        let flags = [flags, &[&coredns, &pod, &netpol]].concat();
         let plane = ControlPlane::supervised("node", tools::node_assets()?, &flags)?;
         let file = plane.dir().join("init.pid");
         let text = fs::read_to_string(&file).map_err(HarnessError::io(format!("read {}", file.display())))?;
@@ -157,9 +159,23 @@ impl Node {
     /// # Errors
     /// When that cannot be tried.
     pub fn reaches(&self, address: &str) -> Result<bool, HarnessError> {
-        let mut command = self.command(tools::pod()?);
-        let output = command.args(["connect", address]).output().map_err(HarnessError::io("run nsenter"))?;
-        Ok(output.status.success())
+        connects(self.command(tools::pod()?), &[address])
+    }
+
+    /// The same, asked outside the cluster, by somebody with this address of 10.95.8.0/24.
+    ///
+    /// # Errors
+    /// Those of [`Node::reaches`].
+    pub fn outside_reaches(&self, from: &str, address: &str) -> Result<bool, HarnessError> {
+        connects(self.outside(tools::pod()?), &[address, from])
+    }
+
+    /// The same, asked in a pod.
+    ///
+    /// # Errors
+    /// Those of [`Node::reaches`] and [`Node::pod_pid`].
+    pub fn pod_reaches(&self, namespace: &str, pod: &str, address: &str) -> Result<bool, HarnessError> {
+        connects(self.enter_pod(namespace, pod, tools::pod()?)?, &[address])
     }
 
     /// Makes an address of the node's network reachable from this process.
@@ -167,13 +183,8 @@ impl Node {
     /// # Errors
     /// Those of [`Process::start`] and [`Process::wait_for_log`].
     pub fn forward(&self, address: &str) -> Result<Forward, HarnessError> {
-        self.forward_by(&self.network(), address)
-    }
-
-    /// The same, through any network namespace.
-    fn forward_by(&self, network: &Path, address: &str) -> Result<Forward, HarnessError> {
         let mut command = Command::new(tools::supervisor()?);
-        command.arg("forward").arg("--network").arg(network).args(["--to", address]);
+        command.arg("forward").arg("--network").arg(self.network()).args(["--to", address]);
         let log = format!("forward-{:016x}.log", tools::random());
         let mut process = Process::start(&command, self.logs_dir().join(log))?;
         let line = process.wait_for_log("listening on ", PATIENCE)?;
@@ -223,6 +234,12 @@ impl Node {
     fn network(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/ns/net", self.init))
     }
+}
+
+/// Whether `capf-pod connect` succeeds.
+fn connects(mut command: Command, args: &[&str]) -> Result<bool, HarnessError> {
+    let output = command.arg("connect").args(args).output().map_err(HarnessError::io("run nsenter"))?;
+    Ok(output.status.success())
 }
 
 fn in_network(network: &Path, program: &Path) -> Command {

@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{Forward, Node};
+use super::Node;
 use crate::harness::HarnessError;
 
 impl Node {
@@ -26,15 +26,6 @@ impl Node {
             .env("POD_ROOT", format!("/proc/{pid}/root"))
             .stdin(Stdio::null());
         Ok(command)
-    }
-
-    /// Makes an address reachable from this process as from within a pod: what connects to it comes from the pod's network.
-    ///
-    /// # Errors
-    /// Those of [`Node::pod_pid`] and [`Node::forward`].
-    pub fn forward_from_pod(&self, namespace: &str, pod: &str, address: &str) -> Result<Forward, HarnessError> {
-        let pid = self.pod_pid(namespace, pod)?;
-        self.forward_by(Path::new(&format!("/proc/{pid}/ns/net")), address)
     }
 
     /// The process id, on this machine, of the first process of a pod's first container: to look at, or to kill.

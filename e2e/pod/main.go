@@ -5,7 +5,7 @@
 //	capf-pod serve ADDRESS               answers HTTP with the host's name, which is the pod's; /client with the
 //	                                     address it is asked from
 //	capf-pod fetch URL                   prints what a GET answers
-//	capf-pod connect ADDRESS             succeeds when a TCP connection to it is made within two seconds
+//	capf-pod connect ADDRESS [FROM]      succeeds when a TCP connection to it is made within two seconds, from an IP address
 //	capf-pod archive FLAGS -- PROGRAM    writes an OCI archive with that program alone in it
 package main
 
@@ -24,7 +24,7 @@ import (
 const usage = `usage: capf-pod pause
        capf-pod serve ADDRESS
        capf-pod fetch URL
-       capf-pod connect ADDRESS
+       capf-pod connect ADDRESS [FROM]
        capf-pod archive --output FILE --name REFERENCE [--user UID:GID] [--arg ARG]... -- PROGRAM`
 
 func main() {
@@ -46,8 +46,8 @@ func run(args []string) error {
 		return serve(rest[0])
 	case mode == "fetch" && len(rest) == 1:
 		return fetch(rest[0])
-	case mode == "connect" && len(rest) == 1:
-		return connect(rest[0])
+	case mode == "connect" && (len(rest) == 1 || len(rest) == 2):
+		return connect(rest[0], rest[1:])
 	case mode == "archive":
 		return archive(rest)
 	}
@@ -111,8 +111,12 @@ func fetch(url string) error {
 }
 
 // connect says by its error whether something listens there and the way is open.
-func connect(address string) error {
-	connection, err := net.DialTimeout("tcp", address, 2*time.Second)
+func connect(address string, from []string) error {
+	dialer := net.Dialer{Timeout: 2 * time.Second}
+	for _, own := range from {
+		dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(own)}
+	}
+	connection, err := dialer.Dial("tcp", address)
 	if err != nil {
 		return err
 	}

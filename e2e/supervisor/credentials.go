@@ -38,6 +38,8 @@ func users() []*user {
 	for _, part := range []string{"kube-scheduler", "kube-proxy"} {
 		all = append(all, &user{name: "system:" + part, kubeconfig: "kubeconfig-" + part})
 	}
+	// Reads pods, namespaces, policies and its node, for which Kubernetes has no role either.
+	all = append(all, &user{name: "netpol", groups: []string{"system:masters"}, kubeconfig: "kubeconfig-netpol"})
 	all = append(all, &user{name: "system:node:" + nodeName, groups: []string{"system:nodes"}, kubeconfig: "kubeconfig-kubelet"})
 	for _, plain := range []string{"capf-controller", "capf-reporter", "capf-nobody"} {
 		all = append(all, &user{name: plain, kubeconfig: "kubeconfig-" + plain})

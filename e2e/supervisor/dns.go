@@ -73,7 +73,7 @@ metadata:
   namespace: kube-system
 data:
   Corefile: |
-    .:1053 {
+    . {
       errors
       health :8080 {
         lameduck 2s
@@ -107,8 +107,8 @@ spec:
       - name: coredns
         image: ` + dnsImage + `
         ports:
-        - {name: dns, containerPort: 1053, protocol: UDP}
-        - {name: dns-tcp, containerPort: 1053, protocol: TCP}
+        - {name: dns, containerPort: 53, protocol: UDP}
+        - {name: dns-tcp, containerPort: 53, protocol: TCP}
         readinessProbe:
           httpGet: {path: /ready, port: 8181}
           periodSeconds: 1

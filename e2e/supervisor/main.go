@@ -18,7 +18,7 @@ import (
 )
 
 const usage = `usage: capf-e2e up --dir DIR --assets DIR [--etcd-fsync] [--keep] [--timeout 2m] [--extra PART=FLAG]...
-       capf-e2e node --dir DIR --assets DIR --coredns FILE --pod FILE [the flags of up]
+       capf-e2e node --dir DIR --assets DIR --coredns FILE --pod FILE --netpol FILE [the flags of up]
        capf-e2e node --check --dir DIR
        capf-e2e forward --network FILE --to ADDRESS:PORT
        capf-e2e guard [--pid-file FILE] [--grace 20s] -- CMD ARGS...`

@@ -106,7 +106,7 @@ func enclose(ctx context.Context, opts options) error {
 // again are the options as flags, for the process inside.
 func (o options) again() []string {
 	flags := []string{
-		"--dir=" + o.dir, "--assets=" + o.assets, "--coredns=" + o.coredns, "--pod=" + o.pod,
+		"--dir=" + o.dir, "--assets=" + o.assets, "--coredns=" + o.coredns, "--pod=" + o.pod, "--netpol=" + o.netpol,
 		"--timeout=" + o.timeout.String(), fmt.Sprintf("--etcd-fsync=%t", o.etcdFsync),
 	}
 	for part, extras := range o.extra {

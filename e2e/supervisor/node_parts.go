@@ -21,14 +21,19 @@ const (
 	dnsIP = "10.96.0.10"
 	// podImage is what capf-pod is in: each pod's sandbox, and whatever else tests run.
 	podImage = "localhost/capf-e2e/pod:1"
+	// netpolAddress is where what enforces NetworkPolicies says that it does.
+	netpolAddress = "127.0.0.1:10300"
 	// snapshotter copies layers instead of stacking them: images are small here, and it works on any file system.
 	snapshotter = "native"
 )
 
 // binary is a part's program. The container runtime is the machine's, everything else was built.
 func (p *plane) binary(part string) string {
-	if part == "containerd" {
+	switch part {
+	case "containerd":
 		return binaries[part]
+	case "netpol":
+		return p.opts.netpol
 	}
 	return filepath.Join(p.opts.assets, binaries[part])
 }
@@ -67,6 +72,10 @@ func (p *plane) nodeFlags(part string) []string {
 		}
 	case "proxy":
 		return []string{"--config=" + file("kube-proxy.json"), "--hostname-override=" + nodeName}
+	case "netpol":
+		return []string{
+			"--kubeconfig=" + file("kubeconfig-netpol"), "--node=" + nodeName, "--service-range=" + serviceRange, "--listen=" + netpolAddress,
+		}
 	}
 	panic("no flags for " + part)
 }
@@ -122,6 +131,8 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
   address = %q
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = %q
+  # As containerd 2 does: a process that is not root may take port 53.
+  enable_unprivileged_ports = true
   # Without CAP_SYS_RESOURCE no sandbox would start.
   restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".containerd]
@@ -244,6 +255,11 @@ func (p *plane) kubeletReady(ctx context.Context) error {
 
 func (p *plane) proxyReady(ctx context.Context) error {
 	_, err := get(ctx, http.DefaultTransport, "http://127.0.0.1:10256/healthz", "")
+	return err
+}
+
+func (p *plane) netpolReady(ctx context.Context) error {
+	_, err := get(ctx, http.DefaultTransport, "http://"+netpolAddress+"/", "")
 	return err
 }
 

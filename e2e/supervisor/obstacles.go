@@ -17,7 +17,7 @@ const probeMode = "probe"
 // programs are what a node runs that is not built here, and the Debian package each is from.
 var programs = [][2]string{
 	{"containerd", "containerd"}, {"ctr", "containerd"}, {"containerd-shim-runc-v2", "containerd"}, {"runc", "runc"},
-	{"iptables", "iptables"}, {"ip6tables", "iptables"}, {"conntrack", "conntrack"},
+	{"iptables", "iptables"}, {"ip6tables", "iptables"}, {"conntrack", "conntrack"}, {"ipset", "ipset"},
 	{"ip", "iproute2"}, {"mount", "mount"}, {"nsenter", "util-linux"},
 }
 
@@ -54,7 +54,7 @@ func obstacles(opts options) []string {
 	if _, err := os.Stat("/dev/kmsg"); err != nil {
 		reasons = append(reasons, "a kubelet reads the kernel's messages, and there is no /dev/kmsg here")
 	}
-	for _, path := range []string{opts.dir, opts.assets, opts.coredns, opts.pod} {
+	for _, path := range []string{opts.dir, opts.assets, opts.coredns, opts.pod, opts.netpol} {
 		for _, folder := range covered {
 			if real, err := filepath.EvalSymlinks(folder); err == nil && strings.HasPrefix(path, real+"/") {
 				reasons = append(reasons, path+" lies below "+folder+", which a node has of its own: set TMPDIR or XDG_CACHE_HOME to another place")
@@ -143,9 +143,9 @@ func probe([]string) int {
 		err = makeNetwork()
 	}
 	if err == nil {
-		// Two of the rules that kube-proxy makes, with the less usual of their modules.
+		// Some of the rules that kube-proxy and capf-netpol make, with the less usual of their modules.
 		if _, err = packetFilter(); err != nil {
-			err = fmt.Errorf("the kernel cannot do kube-proxy's packet filter rules: %w", err)
+			err = fmt.Errorf("the kernel cannot do the packet filter rules of Services and NetworkPolicies: %w", err)
 		}
 	}
 	if err != nil {
@@ -158,13 +158,18 @@ func probe([]string) int {
 // packetFilter is the folder with the variant of iptables that works here, empty if the usual one does. Debian's usual
 // one speaks to nftables, which not every kernel has.
 func packetFilter() (string, error) {
-	var err error
+	err := command("ipset", "create", "probe", "hash:ip")
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = command("ipset", "destroy", "probe") }()
 	for _, variant := range []string{"iptables", "iptables-legacy"} {
 		err = nil
 		for _, rule := range []string{
 			"-t nat -A OUTPUT -m comment --comment probe -m statistic --mode random --probability 0.5 -j RETURN",
 			"-t nat -A POSTROUTING -m mark --mark 0x4000/0x4000 -j MASQUERADE",
 			"-t filter -A FORWARD -m conntrack --ctstate INVALID -j DROP",
+			"-t filter -A FORWARD -m set --match-set probe src -m addrtype --src-type LOCAL -j REJECT",
 			"-t nat -F", "-t filter -F",
 		} {
 			if err = command(variant, strings.Fields("-w 5 "+rule)...); err != nil {

@@ -17,10 +17,11 @@ import (
 // The parts of a control plane in the order they start, by their names in commands, and the binary of each.
 var (
 	controlPlane = []string{"etcd", "apiserver", "kcm"}
-	nodeParts    = []string{"scheduler", "containerd", "kubelet", "proxy"}
+	nodeParts    = []string{"scheduler", "containerd", "kubelet", "proxy", "netpol"}
 	binaries     = map[string]string{
 		"etcd": "etcd", "apiserver": "kube-apiserver", "kcm": "kube-controller-manager",
 		"scheduler": "kube-scheduler", "containerd": "containerd", "kubelet": "kubelet", "proxy": "kube-proxy",
+		"netpol": "capf-netpol",
 	}
 )
 
@@ -127,6 +128,7 @@ func (p *plane) ready(ctx context.Context, part string) error {
 	check := map[string]func(context.Context) error{
 		"etcd": p.etcdReady, "apiserver": p.apiserverReady, "kcm": p.kcmReady,
 		"scheduler": p.schedulerReady, "containerd": p.containerdReady, "kubelet": p.kubeletReady, "proxy": p.proxyReady,
+		"netpol": p.netpolReady,
 	}[part]
 	for {
 		err := check(ctx)

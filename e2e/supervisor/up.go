@@ -24,10 +24,10 @@ type options struct {
 	timeout   time.Duration
 	// node says that there is a node as well. The rest is only for that: programs, and the API server's port, which
 	// somebody on the host passes on.
-	node          bool
-	check         bool
-	coredns, pod  string
-	apiserverPort int
+	node                 bool
+	check                bool
+	coredns, pod, netpol string
+	apiserverPort        int
 	// extra are further flags for a part, by its name in commands.
 	extra map[string][]string
 }
@@ -106,6 +106,7 @@ func parse(mode string, args []string) (options, error) {
 		flags.BoolVar(&opts.check, "check", false, "")
 		flags.StringVar(&opts.coredns, "coredns", "", "")
 		flags.StringVar(&opts.pod, "pod", "", "")
+		flags.StringVar(&opts.netpol, "netpol", "", "")
 		flags.IntVar(&opts.apiserverPort, "apiserver-port", 0, "")
 	}
 	flags.Func("extra", "", func(value string) error {
@@ -122,10 +123,10 @@ func parse(mode string, args []string) (options, error) {
 	if opts.dir == "" || flags.NArg() > 0 {
 		return opts, fmt.Errorf("--dir is needed, and nothing but flags")
 	}
-	if !opts.check && (opts.assets == "" || opts.node && (opts.coredns == "" || opts.pod == "")) {
-		return opts, fmt.Errorf("--assets is needed, and for a node --coredns and --pod")
+	if !opts.check && (opts.assets == "" || opts.node && (opts.coredns == "" || opts.pod == "" || opts.netpol == "")) {
+		return opts, fmt.Errorf("--assets is needed, and for a node --coredns, --pod and --netpol")
 	}
-	for _, path := range []*string{&opts.dir, &opts.assets, &opts.coredns, &opts.pod} {
+	for _, path := range []*string{&opts.dir, &opts.assets, &opts.coredns, &opts.pod, &opts.netpol} {
 		if *path == "" {
 			continue
 		}
