@@ -121,8 +121,8 @@ fn endpoints_reach_controllers_and_nothing_else() {
             }],
         }])
     );
-    let policies = objects.of("NetworkPolicy").filter(|policy| policy["metadata"]["annotations"].is_null());
-    for policy in policies {
+    // All others are as closed, but the one by which endpoints let the test's pod in besides.
+    for policy in objects.of("NetworkPolicy").filter(|policy| policy["metadata"]["name"] != "capf-test") {
         assert_eq!(policy["spec"]["policyTypes"], json!(["Ingress", "Egress"]), "{policy}");
     }
     // The controller's ports are what the policies, the Services and the probes name.
@@ -130,6 +130,34 @@ fn endpoints_reach_controllers_and_nothing_else() {
     assert_eq!(ports[0]["containerPort"], objects.at("NetworkPolicy/capf", "/spec/ingress/0/ports/0/port"));
     assert_eq!(ports[1]["containerPort"], objects.at("NetworkPolicy/capf", "/spec/ingress/1/ports/0/port"));
     assert_eq!(objects.at("Service/capf", "/spec/selector"), selector);
+}
+
+#[test]
+fn each_pod_of_a_release_is_let_out_where_its_namespace_lets_nothing_out() {
+    let objects = render(&[EVERYTHING]).unwrap();
+    let policies: Vec<&Value> = objects.of("NetworkPolicy").collect();
+    let mut pods = 0;
+    for (kind, template) in [
+        ("Deployment", "/spec/template/metadata"),
+        ("Job", "/spec/template/metadata"),
+        ("CronJob", "/spec/jobTemplate/spec/template/metadata"),
+        ("Pod", "/metadata"),
+    ] {
+        for object in objects.of(kind) {
+            let labels = object.pointer(template).unwrap()["labels"].as_object().unwrap();
+            let selects = |policy: &&&Value| {
+                let wanted = policy["spec"]["podSelector"]["matchLabels"].as_object().unwrap();
+                policy["metadata"]["namespace"] == object["metadata"]["namespace"]
+                    && wanted.iter().all(|(name, value)| labels.get(name) == Some(value))
+            };
+            let own: Vec<_> = policies.iter().filter(selects).collect();
+            let [policy] = own[..] else { panic!("{kind} {}: {own:?}", object["metadata"]["name"]) };
+            assert!(!policy["spec"]["egress"].as_array().unwrap().is_empty(), "{policy}");
+            pods += 1;
+        }
+    }
+    // Controllers, the report, the test and the removal of keys.
+    assert_eq!(pods, 4);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::kept::{everything, left_by_a_release_that_keeps_all, missing_of_what_is_kept};
 use crate::release::{Release, enrolled};
 use crate::setup::{Cluster, TYPES};
-use crate::{metrics, report};
+use crate::{metrics, policies, report};
 
 const VALUES: &str = "
 proxy:
@@ -13,8 +13,14 @@ proxy:
   spec:
     permitNullString: true
     endpoints: {service: {type: NodePort, nodePort: 30804}}
-networkPolicy: {enabled: true, phoneRanges: [10.0.0.0/8]}
 report: {enabled: true, volume: {storageClassName: reports}}
+";
+/// What careful people have in every namespace: nothing is open but what another policy opens.
+const DENY_ALL: &str = "
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: deny-all}
+spec: {podSelector: {}, policyTypes: [Ingress, Egress]}
 ";
 /// Nothing shall stay.
 const GOES: &str = "
@@ -36,10 +42,11 @@ async fn a_release_is_installed_tested_upgraded_removed_taken_up_again_and_leave
     let Some(cluster) = Cluster::shared() else { return };
     let _alone = cluster.alone().await;
     let release = Release::prepare(cluster, "lifecycle");
-    let empty = everything(&release).await;
+    let mut empty = everything(&release).await;
     let volume = report::volume(&release);
     let namespace = format!("proxy: {{namespace: {}}}", release.phones);
-    let values = [VALUES, &namespace];
+    let policies = policies::values(cluster);
+    let values = [VALUES, &namespace, &policies];
 
     // The version before, and phones by each kind of string.
     release.install(&cluster.before, &values);
@@ -62,6 +69,12 @@ async fn a_release_is_installed_tested_upgraded_removed_taken_up_again_and_leave
         release.reads(device, "Install/Upgrade successful");
     }
     smoke_test(&release).await;
+
+    // From here on with nothing open that the release does not open itself.
+    for namespace in [&release.namespace, &release.phones] {
+        cluster.node.kubectl_stdin(&["apply", "--namespace", namespace, "-f", "-"], DENY_ALL).unwrap();
+        empty.insert(format!("{namespace}: networkpolicy.networking.k8s.io/deny-all"));
+    }
 
     // The upgrade: everything runs the new image, the release owns the proxy, the types are of the new chart, and what was
     // issued stands.
@@ -121,7 +134,7 @@ async fn a_release_is_installed_tested_upgraded_removed_taken_up_again_and_leave
     release.reads("SEP000000000001", "Install/Upgrade successful");
 
     // Nothing stays when the values say so, but what the user has made.
-    release.upgrade(&cluster.now, &[VALUES, &namespace, GOES]);
+    release.upgrade(&cluster.now, &[VALUES, &namespace, &policies, GOES]);
     release.uninstall();
     release.in_phones(&["delete", "secret", "typed"]);
     cluster.node.kubectl(&["delete", "persistentvolume", "reports"]).unwrap();
