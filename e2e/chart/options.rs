@@ -130,6 +130,10 @@ fn rows() -> Vec<(&'static str, &'static str, &'static str, Vec<Makes>)> {
         ("rbac.create", "{proxy: {enabled: true}, report: {enabled: true}, keys: {keep: false}}", "rbac: {create: false}", vec![
             Gone("ClusterRole/capf"), Gone("ClusterRoleBinding/capf"), Gone("Role/capf-own"), Gone("RoleBinding/capf-own"),
             Gone("ClusterRole/capf-report"), Gone("ClusterRole/capf-remove-keys"), Gone("Role/capf-test"),
+            Gone("ClusterRole/capf-view"),
+        ]),
+        ("rbac.aggregateToUserRoles", NONE, "rbac: {aggregateToUserRoles: false}", vec![
+            Gone("ClusterRole/capf-view"), Gone("ClusterRole/capf-edit"), Gone("ClusterRole/capf-admin"),
         ]),
         ("admissionPolicy.enabled", NONE, "admissionPolicy: {enabled: false}", vec![
             Gone("ValidatingAdmissionPolicy/capf.capf-system.secrets"), Gone("ValidatingAdmissionPolicyBinding/capf.capf-system.secrets"),

@@ -6,8 +6,9 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
-use crate::harness::ControlPlane;
+use crate::harness::{ControlPlane, eventually};
 use crate::helm::{CHART, command, run, values_file};
+use crate::product::PATIENCE;
 use crate::rendering::copy_of_chart;
 
 /// Types belong to a whole cluster, so these tests have one of their own, one after the other.
@@ -207,4 +208,49 @@ fn types_of_somebody_else_are_taken_over_only_when_asked() {
         cluster.get("crd", "phones.capf.dev").unwrap()["metadata"]["labels"]["app.kubernetes.io/managed-by"],
         "Helm"
     );
+}
+
+#[tokio::test]
+async fn people_get_their_rights_by_the_roles_that_every_cluster_has() {
+    let cluster = Cluster::fresh();
+    cluster.install(&[]);
+    for role in ["view", "edit", "admin"] {
+        let to = format!("--clusterrole={role}");
+        cluster.kubectl(&["-n", "voice", "create", "rolebinding", role, &to, "--user", role]);
+    }
+    let may = |who: &str, verb: &str, what: &str| {
+        let mut kubectl = cluster.plane.kubectl_command(None);
+        let (what, part) = what.split_once('/').unwrap_or((what, ""));
+        let asked = ["auth", "can-i", verb, what, "--subresource", part, "-n", "voice", "--as", who];
+        let asked = kubectl.args(asked).output().unwrap();
+        String::from_utf8_lossy(&asked.stdout).trim() == "yes"
+    };
+    // The controller manager adds the rights to those roles after a moment.
+    for (who, verb, what) in [
+        ("view", "list", "phones.capf.dev"),
+        ("view", "watch", "certificateoperations.capf.dev"),
+        ("view", "get", "certificateauthorityproxies.capf.dev"),
+        ("edit", "list", "certificateoperations.capf.dev"),
+        ("edit", "create", "phones.capf.dev"),
+        ("edit", "delete", "phones.capf.dev"),
+        ("admin", "patch", "phones.capf.dev"),
+        ("admin", "create", "certificateauthorityproxies.capf.dev"),
+    ] {
+        let what_is_so = format!("{who} may {verb} {what}");
+        eventually(&what_is_so, PATIENCE, || async { may(who, verb, what) }).await.unwrap();
+    }
+    for (who, verb, what) in [
+        ("view", "create", "phones.capf.dev"),
+        ("view", "get", "secrets"),
+        ("edit", "patch", "certificateauthorityproxies.capf.dev"),
+        ("edit", "patch", "phones.capf.dev/status"),
+        ("edit", "create", "certificateoperations.capf.dev"),
+        ("admin", "delete", "certificateoperations.capf.dev"),
+        ("admin", "patch", "certificateauthorityproxies.capf.dev/status"),
+    ] {
+        assert!(!may(who, verb, what), "{who} may {verb} {what}");
+    }
+    cluster.uninstall();
+    let left = cluster.kubectl(&["get", "clusterroles", "-l", "app.kubernetes.io/name=capf-operator", "-o", "name"]);
+    assert_eq!(left, "");
 }

@@ -14,6 +14,9 @@ const STRANGER: &str = "10.95.8.200";
 /// The cluster DNS.
 const NAMES: &str = "10.96.0.10:53";
 
+/// Who, how they connect, whom to, at which address, and whether that is meant to be open.
+type Way<'a> = (&'a str, &'a dyn Fn(&str) -> bool, &'a str, String, bool);
+
 /// The chart's values for policies, with the block that phones have here.
 pub fn values(cluster: &Cluster) -> String {
     // Policies see a packet when the API server's own port has taken the place of its Service's.
@@ -40,13 +43,12 @@ pub async fn let_pass_only_what_is_meant(release: &Release) {
         format!("{}:8443", release.in_release(&["get", "service", "capf", "--output=jsonpath={.spec.clusterIP}"]));
     let kubelet = format!("{NODE_ADDRESS}:10250");
 
-    // Who, whom, and whether that is meant.
     let in_endpoint = |to: &str| node.pod_reaches(phones, &endpoints[0], to).unwrap();
     let in_controller = |to: &str| node.pod_reaches(own, &controllers[0], to).unwrap();
     let in_another_pod = |to: &str| node.pod_reaches("kube-system", &dns[0], to).unwrap();
     let phone = |to: &str| node.outside_reaches(PHONE, to).unwrap();
     let stranger = |to: &str| node.outside_reaches(STRANGER, to).unwrap();
-    let ways: [(&str, &dyn Fn(&str) -> bool, &str, String, bool); 20] = [
+    let ways: [Way<'_>; 20] = [
         ("endpoint", &in_endpoint, "controller's questions", format!("{controller}:8443"), true),
         ("endpoint", &in_endpoint, "controllers by their Service", questions, true),
         ("endpoint", &in_endpoint, "controller's metrics", format!("{controller}:8080"), false),
