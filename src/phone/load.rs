@@ -63,7 +63,8 @@ pub struct LoadArgs {
     #[arg(long, value_name = "KIND", default_value = "RSA-2048", value_parser = key_kind, requires = "count")]
     pub key_kind: KeyKind,
 
-    /// A CSV file of device name and authentication string, one phone a line.
+    /// A CSV file of device name and authentication string, one phone a line. An apostrophe before either, by which
+    /// `capf auth-strings --format csv` keeps a leading zero, is not part of it.
     #[arg(long, value_name = "FILE", requires = "count", conflicts_with = "null_string")]
     pub authentication_strings: Option<PathBuf>,
 
@@ -209,6 +210,7 @@ fn read_strings(path: &Path) -> Result<HashMap<DeviceName, SecretString>, LoadEr
         let (Some(device), Some(digits)) = (record.get(0), record.get(1)) else {
             return Err(broken(format!("line {line} has no two fields, device and digits")));
         };
+        let (device, digits) = (unguarded(device), unguarded(digits));
         match (DeviceName::parse(device), prompt::parse(digits)) {
             (Ok(device), Ok(digits)) => {
                 strings.insert(device, digits);
@@ -219,6 +221,12 @@ fn read_strings(path: &Path) -> Result<HashMap<DeviceName, SecretString>, LoadEr
         }
     }
     Ok(strings)
+}
+
+/// What stood in the field before [`guarded`](crate::domain::report::guarded) marked it for spreadsheets: a tenth of all
+/// generated strings start with a zero, and are marked.
+fn unguarded(field: &str) -> &str {
+    field.strip_prefix('\'').unwrap_or(field)
 }
 
 async fn prepare_keys(args: &LoadArgs, count: usize) -> Result<Vec<PhoneKey>, LoadError> {
@@ -256,11 +264,31 @@ mod tests {
             assert_eq!(strings.len(), 1);
             assert!(!format!("{strings:?}").contains("4711"));
         }
-        for bad in ["SEP000000000001,98x76", "SEP000000000001", "x,987654", "SEP000000000001,123"] {
+        for bad in
+            ["SEP000000000001,98x76", "SEP000000000001", "x,987654", "SEP000000000001,123", "SEP000000000001,''4711"]
+        {
             fs::write(&file, bad).unwrap();
             let error = read_strings(&file).unwrap_err().to_string();
             assert!(error.contains("line 1"), "{error}");
             assert!(!error.contains("98x76") && !error.contains("987654"), "{error}");
+        }
+    }
+
+    #[test]
+    fn strings_are_read_as_the_csv_sheet_marks_them() {
+        use secrecy::ExposeSecret;
+
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("strings.csv");
+        for digits in ["0123456789", "1234567890", "0000"] {
+            let field = crate::domain::report::guarded(digits.to_owned());
+            assert_eq!(field.starts_with('\''), digits.starts_with('0'), "{field}");
+            for device in ["SEP000000000001", "'SEP000000000001"] {
+                fs::write(&file, format!("{device},{field}\n")).unwrap();
+                let strings = read_strings(&file).unwrap();
+                let read = strings.get(&DeviceName::parse("SEP000000000001").unwrap());
+                assert_eq!(read.map(ExposeSecret::expose_secret), Some(digits));
+            }
         }
     }
 }
