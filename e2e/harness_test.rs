@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{ControlPlane, HarnessError, Namespace, Pids, eventually, is_alive, signal};
+use harness::{ControlPlane, HarnessError, Namespace, Pids, eventually, free_port, is_alive, signal, tools::claim_port};
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{ConfigMap, Namespace as NamespaceResource},
@@ -75,6 +75,21 @@ async fn two_control_planes_at_once_answer_and_know_nothing_of_each_other() {
     assert_eq!(value_of(&maps[0], "only-here").await.unwrap(), "1");
     assert_eq!(status_code(&maps[1].get("only-here").await.unwrap_err()), 404);
     assert_eq!(other.version(), one.version());
+}
+
+#[test]
+fn a_port_that_is_handed_out_is_nobody_elses_as_long_as_it_is_held() {
+    let plane = ControlPlane::shared();
+    let (_, served) = plane.server().rsplit_once(':').unwrap();
+    // By its supervisor, and by this process.
+    for port in [served.parse().unwrap(), free_port()] {
+        assert!(claim_port(port).is_none(), "{port} is handed out again");
+    }
+    // Of no server's: nobody else asks for it.
+    let first = claim_port(1).unwrap();
+    assert!(claim_port(1).is_none());
+    drop(first);
+    assert!(claim_port(1).is_some());
 }
 
 #[tokio::test]

@@ -5,9 +5,13 @@ use std::{
     env,
     hash::BuildHasher,
     net::{Ipv4Addr, TcpListener},
+    os::{
+        linux::net::SocketAddrExt,
+        unix::net::{SocketAddr, UnixListener},
+    },
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::Mutex,
+    sync::{Mutex, PoisonError},
 };
 
 use super::HarnessError;
@@ -36,18 +40,35 @@ pub fn capf_binary() -> PathBuf {
     )
 }
 
-/// A TCP port on 127.0.0.1 that nobody listens on. Not reserved: somebody may be faster, though hardly.
+/// A TCP port on 127.0.0.1 that nobody listens on, and that no other test is given as long as this process runs.
 ///
 /// # Panics
 /// When no port from 20000 to 32767 is free.
 #[must_use]
 pub fn free_port() -> u16 {
+    // Never let go: a server that is restarted must find its port still free.
+    static CLAIMS: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
     let span = u64::from(PORTS.end - PORTS.start);
-    (0..1000)
-        .filter_map(|_try| u16::try_from(random() % span).ok())
-        .map(|offset| PORTS.start + offset)
-        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
-        .unwrap_or_else(|| panic!("cannot find a free port in {PORTS:?}"))
+    let drawn = (0..1000).filter_map(|_try| u16::try_from(random() % span).ok()).map(|offset| PORTS.start + offset);
+    for port in drawn {
+        let Some(claim) = claim_port(port) else { continue };
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            CLAIMS.lock().unwrap_or_else(PoisonError::into_inner).push(claim);
+            return port;
+        }
+    }
+    panic!("cannot find a free port in {PORTS:?}")
+}
+
+/// The claim to a port, held until it is dropped; none while somebody holds it, here or in another process.
+///
+/// A port that was found free is bound only seconds later, by a program that is told of it: until then it would be found
+/// free by others too. An abstract socket of this name, which `e2e/supervisor` knows as well, is what one process at most
+/// can have. The kernel takes it back however the process ends, it leaves no file, and it is known in the same network
+/// namespace as the port.
+pub(crate) fn claim_port(port: u16) -> Option<UnixListener> {
+    let name = SocketAddr::from_abstract_name(format!("capf-e2e-port-{port}")).ok()?;
+    UnixListener::bind_addr(&name).ok()
 }
 
 /// A number that is different each time and in each process. Not for secrets: it comes from the seeds of std's maps.
@@ -102,7 +123,7 @@ pub fn helm() -> Result<PathBuf, HarnessError> {
 
 /// Runs a build script the first time, and again only after it failed.
 fn once(cell: &Mutex<Option<PathBuf>>, script: &str) -> Result<PathBuf, HarnessError> {
-    let mut known = cell.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut known = cell.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(path) = &*known {
         return Ok(path.clone());
     }

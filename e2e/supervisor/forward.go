@@ -4,7 +4,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"os"
 	"runtime"
@@ -36,17 +35,6 @@ func forward(args []string) int {
 	fmt.Printf("listening on %s\n", listener.Addr())
 	passOn(listener, network, *to)
 	return 1
-}
-
-// listen takes a port on the host's loopback, from the same range as freePorts.
-func listen() (net.Listener, error) {
-	for range 1000 {
-		listener, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(12768)))
-		if err == nil {
-			return listener, nil
-		}
-	}
-	return nil, fmt.Errorf("cannot find a free port from 20000 to 32767 on 127.0.0.1")
 }
 
 // passOn connects whoever connects to the listener with an address in another network, until the listener is closed.

@@ -27,20 +27,40 @@ type ports struct{ etcd, apiserver int }
 // freePorts picks ports that nobody listens on, below the range that the kernel hands to outgoing connections: a part
 // that is restarted must find its port still free, whatever connected to somewhere meanwhile.
 func freePorts() (ports, error) {
-	var free []int
+	etcd, err := listen()
+	if err != nil {
+		return ports{}, err
+	}
+	defer etcd.Close()
+	apiserver, err := listen()
+	if err != nil {
+		return ports{}, err
+	}
+	defer apiserver.Close()
+	return ports{etcd: etcd.Addr().(*net.TCPAddr).Port, apiserver: apiserver.Addr().(*net.TCPAddr).Port}, nil
+}
+
+// claims are held as long as this process runs. A listener that nothing leads to any more would be closed.
+var claims []net.Listener
+
+// listen takes a port on the loopback that no other test on this machine has been given, as free_port of e2e/harness
+// does: whoever has the abstract socket of its name has the port, also while nobody listens on it.
+func listen() (net.Listener, error) {
 	for range 1000 {
 		port := 20000 + rand.IntN(12768)
-		listener, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
+		claim, err := net.Listen("unix", fmt.Sprintf("@capf-e2e-port-%d", port))
 		if err != nil {
 			continue
 		}
-		// Held until all are found, so that they differ.
-		defer listener.Close()
-		if free = append(free, port); len(free) == 2 {
-			return ports{etcd: free[0], apiserver: free[1]}, nil
+		listener, err := net.Listen("tcp4", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			claim.Close()
+			continue
 		}
+		claims = append(claims, claim)
+		return listener, nil
 	}
-	return ports{}, fmt.Errorf("cannot find two free ports from 20000 to 32767 on 127.0.0.1")
+	return nil, fmt.Errorf("cannot find a free port from 20000 to 32767 on 127.0.0.1")
 }
 
 func (p *plane) etcdURL() string { return fmt.Sprintf("http://127.0.0.1:%d", p.ports.etcd) }
