@@ -200,19 +200,24 @@ async fn a_phone_that_says_two_things_at_once_is_refused_and_the_authority_not_a
 
 #[tokio::test]
 async fn a_silent_connection_is_closed_when_the_time_for_tls_is_over() {
-    let (logs, endpoint) = (Logs::begin(), Running::begin());
+    let logs = Logs::begin();
+    let mut limits = LIMITS;
+    limits.handshake = Duration::from_millis(500);
+    let endpoint = Running::with(limits, Duration::ZERO);
     let mut silent = TcpStream::connect(endpoint.address).await.unwrap();
     let began = Instant::now();
     assert_eq!(silent.read(&mut [0; 1]).await.unwrap(), 0);
     let took = began.elapsed();
-    assert!((450..3000).contains(&took.as_millis()), "{took:?}");
+    assert!((450..30_000).contains(&took.as_millis()), "{took:?}");
     let end = logs.end_of(silent.local_addr().unwrap()).await;
     assert!(end.contains("end=\"handshake_deadline\""), "{end}");
 }
 
 #[tokio::test]
 async fn silent_connections_hold_nobody_up() {
-    let endpoint = Running::begin();
+    let mut limits = LIMITS;
+    limits.handshake = Duration::from_secs(30);
+    let endpoint = Running::with(limits, Duration::ZERO);
     let mut silent = Vec::new();
     for _ in 0..50 {
         silent.push(TcpStream::connect(endpoint.address).await.unwrap());
@@ -220,7 +225,7 @@ async fn silent_connections_hold_nobody_up() {
     let began = Instant::now();
     let mut line = Line::connect(endpoint.address).await.unwrap();
     assert_eq!(line.frame().await.command(), Command::AUTH_REQ);
-    assert!(began.elapsed() < LIMITS.handshake, "{:?}", began.elapsed());
+    assert!(began.elapsed() < limits.handshake, "{:?}", began.elapsed());
 }
 
 #[tokio::test]
@@ -238,7 +243,7 @@ async fn a_peer_without_tls_is_refused_in_the_log() {
 async fn a_phone_that_says_nothing_is_left_when_its_time_is_over() {
     let logs = Logs::begin();
     let mut limits = LIMITS;
-    limits.answer = Duration::from_millis(300);
+    limits.answer = Duration::from_secs(1);
     let endpoint = Running::with(limits, Duration::ZERO);
     let mut line = Line::connect(endpoint.address).await.unwrap();
     assert_eq!(line.frame().await.command(), Command::AUTH_REQ);

@@ -31,7 +31,10 @@ type Reply = Option<(u16, String)>;
 type Replies = dyn Fn(&str, usize, usize) -> Reply + Send + Sync;
 
 const NOTHING: &str = r#"{"answer":"nothingScheduled"}"#;
-const QUICK: Patience = Patience { question: Duration::from_millis(900), attempt: Duration::from_millis(250) };
+/// For questions that are answered in the end: a try has time for a machine with much else to do, and one that hangs costs it.
+const PATIENT: Patience = Patience { question: Duration::from_secs(60), attempt: Duration::from_secs(3) };
+/// For questions that never are.
+const BRIEF: Patience = Patience { question: Duration::from_millis(1300), attempt: Duration::from_millis(1300) };
 
 /// An HTTPS server that asks for a client certificate.
 pub struct Controller {
@@ -145,7 +148,18 @@ fn request() -> OpenRequest {
 }
 
 fn client(ca: &ControllerCa, controllers: &[SocketAddr]) -> RemoteAuthority {
-    RemoteAuthority::with_patience(&bundle(ca, controllers), QUICK).unwrap()
+    RemoteAuthority::with_patience(&bundle(ca, controllers), PATIENT).unwrap()
+}
+
+/// Why a question was not answered. The last try may have been out of time before it could see why.
+async fn failure(ca: &ControllerCa, controllers: &[SocketAddr]) -> String {
+    let authority = RemoteAuthority::with_patience(&bundle(ca, controllers), BRIEF).unwrap();
+    loop {
+        let text = authority.open(request()).await.unwrap_err().to_string();
+        if !text.contains("no answer in time") {
+            return text;
+        }
+    }
 }
 
 #[tokio::test]
@@ -166,9 +180,8 @@ async fn questions_share_a_connection_and_carry_the_proxys_certificate() {
 #[tokio::test]
 async fn a_controller_of_another_authority_is_not_asked() {
     let controller = Controller::new(&controller_ca(), SERVER_NAME, |_, _, _| answer(200, NOTHING)).await;
-    let authority = client(&controller_ca(), &[controller.address]);
-    let error = authority.open(request()).await.unwrap_err();
-    assert!(error.to_string().contains("certificate"), "{error}");
+    let error = failure(&controller_ca(), &[controller.address]).await;
+    assert!(error.contains("certificate"), "{error}");
     assert_eq!(controller.requests(), 0);
 }
 
@@ -177,8 +190,8 @@ async fn a_controller_of_another_name_is_not_asked() {
     let ca = controller_ca();
     let other = "endpoint.capf.dev";
     let controller = Controller::new(&ca, other, |_, _, _| answer(200, NOTHING)).await;
-    let error = client(&ca, &[controller.address]).open(request()).await.unwrap_err();
-    assert!(error.to_string().contains(SERVER_NAME), "{error}");
+    let error = failure(&ca, &[controller.address]).await;
+    assert!(error.contains(SERVER_NAME), "{error}");
     assert_eq!(controller.requests(), 0);
 }
 
@@ -207,20 +220,21 @@ async fn a_pooled_connection_that_went_dead_costs_one_try() {
     assert!(authority.open(request()).await.is_ok());
     let began = Instant::now();
     assert!(authority.open(request()).await.is_ok());
-    let took = began.elapsed();
-    assert!((200..800).contains(&took.as_millis()), "{took:?}");
-    assert_eq!(controller.connections(), 2);
+    assert!(began.elapsed() >= PATIENT.attempt, "{:?}", began.elapsed());
+    // One that was in vain, and one on a connection of its own.
+    assert_eq!((controller.connections(), controller.requests()), (2, 3));
 }
 
 #[tokio::test]
 async fn a_controller_that_hangs_costs_no_more_than_the_time_for_a_question() {
     let ca = controller_ca();
     let controller = Controller::new(&ca, SERVER_NAME, |_, _, _| None).await;
-    let authority = client(&ca, &[controller.address]);
+    let patience = Patience { question: Duration::from_secs(3), attempt: Duration::from_millis(500) };
+    let authority = RemoteAuthority::with_patience(&bundle(&ca, &[controller.address]), patience).unwrap();
     let began = Instant::now();
     let error = authority.open(request()).await.unwrap_err();
     let took = began.elapsed();
-    assert!((700..1200).contains(&took.as_millis()), "{took:?}");
+    assert!((patience.question * 3 / 4..patience.question * 10).contains(&took), "{took:?}");
     assert!(error.to_string().contains("no answer in time"), "{error}");
     assert!(controller.connections() >= 3, "{}", controller.connections());
     assert_eq!(Patience::default().question, Duration::from_secs(6));
@@ -241,14 +255,14 @@ async fn the_next_controller_is_asked_and_stays_the_first() {
     let ca = controller_ca();
     // A port of which nobody knows is refused at once.
     let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let busy = Controller::new(&ca, SERVER_NAME, |_, _, _| answer(503, "not yet")).await;
     let controller = Controller::new(&ca, SERVER_NAME, |_, _, _| answer(200, NOTHING)).await;
-    let authority = client(&ca, &[dead, controller.address]);
+    let authority = client(&ca, &[dead, busy.address, controller.address]);
     assert!(authority.open(request()).await.is_ok());
-    let began = Instant::now();
     for _ in 0..5 {
         assert!(authority.open(request()).await.is_ok());
     }
-    assert!(began.elapsed() < Duration::from_millis(200), "{:?}", began.elapsed());
+    assert_eq!((busy.requests(), controller.requests()), (1, 6), "those before it were asked once");
 }
 
 #[tokio::test]
@@ -260,8 +274,7 @@ async fn an_answer_that_is_too_long_or_no_answer_is_none_and_is_not_quoted() {
     ];
     for (body, expected) in rows {
         let controller = Controller::new(&ca, SERVER_NAME, move |_, _, _| answer(200, &body)).await;
-        let error = client(&ca, &[controller.address]).open(request()).await.unwrap_err();
-        let text = error.to_string();
+        let text = failure(&ca, &[controller.address]).await;
         assert!(text.contains(expected) && !text.contains("secret"), "{text}");
     }
 }
@@ -278,9 +291,14 @@ async fn a_bundle_without_a_controller_is_refused() {
 async fn of_many_connections_that_went_dead_one_question_is_late_and_no_more() {
     let ca = controller_ca();
     let dead = Arc::new(std::sync::atomic::AtomicBool::new(false));
-    let gone = dead.clone();
+    let in_vain = Arc::new(AtomicUsize::new(0));
+    let (gone, asked) = (dead.clone(), in_vain.clone());
     let controller = Controller::new(&ca, SERVER_NAME, move |_, connection, _| {
-        (connection > 8 || !gone.load(Ordering::SeqCst)).then(|| (200, NOTHING.to_owned()))
+        if connection <= 8 && gone.load(Ordering::SeqCst) {
+            asked.fetch_add(1, Ordering::SeqCst);
+            return None;
+        }
+        answer(200, NOTHING)
     })
     .await;
     let authority = client(&ca, &[controller.address]);
@@ -294,10 +312,9 @@ async fn of_many_connections_that_went_dead_one_question_is_late_and_no_more() {
     dead.store(true, Ordering::SeqCst);
     let began = Instant::now();
     assert!(authority.open(request()).await.is_ok());
-    assert!(began.elapsed() >= QUICK.attempt, "the first that is kept is dead");
-    let began = Instant::now();
+    assert!(began.elapsed() >= PATIENT.attempt, "the first that is kept is dead");
     for _ in 0..8 {
         assert!(authority.open(request()).await.is_ok());
     }
-    assert!(began.elapsed() < QUICK.attempt, "and so were the others: {:?}", began.elapsed());
+    assert_eq!(in_vain.load(Ordering::SeqCst), 1, "and so were the others, which nobody asked");
 }
