@@ -168,7 +168,8 @@ async fn every_issued_certificate_is_verified_by_openssl_and_has_the_profile() {
         let facts = capf::pki::CertificateFacts::from_der(&der).unwrap();
         let years = facts.not_after.duration_since(facts.not_before).as_hours() / 24 / 365;
         assert_eq!(years, 5);
-        assert_eq!(facts.serial.len(), 32, "128 random bits");
+        // 128 random bits. Leading zero octets are not written: one in 256 certificates lacks one, one in 2^24 three.
+        assert!((28..=32).contains(&facts.serial.len()), "{}", facts.serial);
     }
 }
 
