@@ -78,6 +78,7 @@ async fn git_owns_specs_and_the_controllers_own_statuses_and_applying_again_writ
     // Nor do the controllers when they look again at what they know.
     product.restart_controller();
     apply(&product, &manifests);
+    product.looked_at_all().await;
     assert_eq!(versions(&product).await, before);
 
     for phone in product.api::<Phone>().list(&Default::default()).await.unwrap() {

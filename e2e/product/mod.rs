@@ -305,6 +305,15 @@ impl Product {
         self.start_controller(0);
     }
 
+    /// Waits until the loops have looked at everything that there was to look at: until a phone that comes after it has had its
+    /// turn. That phone goes again; its operation, which has [`LAST`] in its name, may stay a little longer.
+    pub async fn looked_at_all(&self) {
+        self.apply(&phone(LAST, "certificateOperation: InstallUpgrade, keyType: EC"));
+        let name = LAST.to_lowercase();
+        self.operation_status(&name, "Install/Upgrade pending").await;
+        self.kubectl(&["delete", "phone", &name]);
+    }
+
     /// Every operation, by name.
     pub async fn operations(&self) -> Vec<CertificateOperation> {
         let mut all = self.api::<CertificateOperation>().list(&Default::default()).await.unwrap().items;
@@ -324,6 +333,9 @@ impl Product {
         self.controllers.iter().map(Process::log).chain([endpoint]).collect()
     }
 }
+
+/// The device of [`Product::looked_at_all`].
+pub const LAST: &str = "SEPFFFFFFFFFFFF";
 
 /// The manifest of a Phone; `settings` are further lines of its spec, as YAML flow entries.
 pub fn phone(device: &str, settings: &str) -> String {

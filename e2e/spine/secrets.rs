@@ -5,10 +5,12 @@ use std::process::Command;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use capf::api::CertificateAuthorityProxy;
 use capf::phone::{AttemptOutcome, Proof};
 use k8s_openapi::api::core::v1::Secret;
 
-use crate::product::{BY_NULL, Options, Product, digits, get, phone, string_secret, text};
+use crate::harness::eventually;
+use crate::product::{BY_NULL, Options, PATIENCE, Product, digits, get, phone, string_secret, text};
 
 const PLANTED: &str = "8675309421";
 const GIVEN: &str = "certificateOperation: InstallUpgrade, authenticationMode: ByAuthenticationString, \
@@ -185,11 +187,19 @@ async fn the_endpoints_client_certificate_is_renewed_after_two_thirds_of_its_day
     let before = client().await;
     product.move_clock(59 * 86_400);
     product.restart_controller();
-    product.kubectl(&["wait", "--for=condition=Ready", "--timeout=60s", "capf/main"]);
+    // That it has looked at the proxy is proven by what it says of the new spec.
+    product.kubectl(&["patch", "capf/main", "--type=merge", "-p", r#"{"spec":{"operationExpiresInDays":9}}"#]);
+    eventually("the proxy is looked at", PATIENCE, || async {
+        let proxy: CertificateAuthorityProxy = product.api().get("main").await.map_err(|error| error.to_string())?;
+        let seen = proxy.status.unwrap_or_default().observed_generation;
+        if Some(seen) == proxy.metadata.generation { Ok(()) } else { Err(format!("as of generation {seen}")) }
+    })
+    .await
+    .unwrap();
     assert_eq!(client().await.serial, before.serial, "not due yet");
     product.move_clock(61 * 86_400);
     product.restart_controller();
-    let renewed = crate::harness::eventually("the client certificate is another", crate::product::PATIENCE, || async {
+    let renewed = eventually("the client certificate is another", PATIENCE, || async {
         Some(client().await).filter(|facts| facts.serial != before.serial)
     })
     .await
