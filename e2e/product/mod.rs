@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test target uses a part of it")]
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -427,9 +428,23 @@ impl Product {
         self.simulated(device, proof).await.attempt().await.unwrap()
     }
 
-    /// Enrols a waiting phone and waits until its status says so.
+    /// Enrols a waiting phone and waits until its status says so. As phones do it comes again after a communication failure, of
+    /// which a machine with much else to do makes some; each is told, past the test runner's capture.
     pub async fn enrol(&self, device: &str, proof: Proof) -> Vec<u8> {
-        let outcome = self.attempt(device, proof).await;
+        let mut simulated = self.simulated(device, proof).await;
+        let ended = simulated.enrol_telling(|retry| {
+            // Should stderr be closed there is nobody to tell.
+            let _ = writeln!(std::io::stderr(), "{device} in {} comes again: {}", self.ns(), retry.failure);
+        });
+        self.installed(device, ended.await.last.unwrap()).await
+    }
+
+    /// The same by one session, where the product may lose none.
+    pub async fn enrol_at_once(&self, device: &str, proof: Proof) -> Vec<u8> {
+        self.installed(device, self.attempt(device, proof).await).await
+    }
+
+    async fn installed(&self, device: &str, outcome: AttemptOutcome) -> Vec<u8> {
         let AttemptOutcome::Installed { certificate_der } = outcome else { panic!("{device}: {outcome:?}") };
         self.operation_status(&device.to_lowercase(), "Install/Upgrade successful").await;
         certificate_der

@@ -137,7 +137,7 @@ async fn no_drawn_session_gets_a_signature_a_deletion_or_a_change_of_status_whil
         .collect::<Vec<_>>();
     let enrolling = async {
         for device in &beside {
-            product.enrol(device, Proof::NullString).await;
+            product.enrol_at_once(device, Proof::NullString).await;
         }
     };
     let (sessions, ()) = tokio::join!(hostile, enrolling);

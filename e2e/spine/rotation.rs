@@ -60,7 +60,7 @@ impl Pod {
     async fn enrol(&self, device: &str) {
         self.product.apply(&phone(device, BY_NULL));
         self.product.operation_status(&device.to_lowercase(), "Install/Upgrade pending").await;
-        self.product.enrol(device, Proof::NullString).await;
+        self.product.enrol_at_once(device, Proof::NullString).await;
     }
 
     /// Mounts the bundle when these files of it have changed, and waits until the endpoint has taken it.
