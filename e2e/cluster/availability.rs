@@ -93,7 +93,8 @@ async fn phones_in_flight_outlive_whatever_happens_to_what_serves_them() {
     // What is in the bundle or in the Service changes no pod. Phones must be told of a new certificate, and of a new port.
     flights.meanwhile("limits, port and certificate were changed");
     flights.last_call();
-    let (before, reloads) = (site.serving(), site.reloads(&site.serving()));
+    let before = site.serving();
+    let reloads = site.reloads(&before);
     site.patch(r#"{"spec":{"limits":{"answerSeconds":31},"phonePort":5061,"certificateRevision":1}}"#);
     site.reloaded(&before, &reloads).await;
     flights.meanwhile("nothing more went on");
@@ -102,16 +103,18 @@ async fn phones_in_flight_outlive_whatever_happens_to_what_serves_them() {
     site.verify(&board).await;
     let quiet = &board.tallies[0];
     assert!(quiet.again.is_empty(), "phones came again for nothing: {quiet}");
-    for (what, least) in [("the endpoints were restarted", 50), ("the time for a key was changed", 50)] {
+    for what in ["the endpoints were restarted", "the time for a key was changed"] {
         let tally = board.tallies.iter().find(|tally| tally.what == what).unwrap();
-        assert!(tally.outlived >= least, "sessions do not outlive the pods they began with: {tally}");
+        // Most last from half a minute to a whole one: of three hundred some ninety are left after 30 s, forty after 40 and ten
+        // after 50, and how long a roll-out takes is the machine's affair. There would be none if pods took theirs along.
+        assert!(tally.outlived >= 10, "sessions do not outlive the pods they began with: {tally}");
     }
     // Those that were replaced end with their last session, not after the half hour that they have.
     eventually("the old endpoints have gone", PATIENCE, || async { site.endpoints().len() == before.len() })
         .await
         .unwrap();
     site.few(1_000_000).await;
-    assert_eq!(site.serving(), before, "a bundle and a port are no reason to restart");
+    site.serve_still(&before, "a bundle and a port are no reason to restart").await;
 
     // And what controllers and endpoints know each other by.
     let (reloads, ca) = (site.reloads(&before), site.controller_ca());
@@ -120,7 +123,7 @@ async fn phones_in_flight_outlive_whatever_happens_to_what_serves_them() {
     eventually("the bundle has the new CA", PATIENCE, || async { site.controller_ca() != ca }).await.unwrap();
     site.reloaded(&before, &reloads).await;
     site.few(2_000_000).await;
-    assert_eq!(site.serving(), before, "new credentials are no reason to restart");
+    site.serve_still(&before, "new credentials are no reason to restart").await;
 
     release.in_phones(&["delete", "certificateauthorityproxy/main"]);
     release.uninstall();
@@ -239,6 +242,17 @@ impl Site<'_> {
     /// Those that take phones.
     fn serving(&self) -> BTreeSet<Pod> {
         self.endpoints().into_iter().filter(|pod| pod.serves).collect()
+    }
+
+    /// That these take phones and no others, and none of them has been started again. One that answers its probe late for once
+    /// is taken out for a moment.
+    async fn serve_still(&self, before: &BTreeSet<Pod>, why: &str) {
+        eventually(why, PATIENCE, || async {
+            let serving = self.serving();
+            if serving == *before { Ok(()) } else { Err(format!("{serving:?}, before {before:?}")) }
+        })
+        .await
+        .unwrap();
     }
 
     async fn started_again(&self, killed: &Pod) {
