@@ -13,7 +13,7 @@ proxy:
   spec:
     permitNullString: true
     endpoints: {service: {type: NodePort, nodePort: 30804}}
-report: {enabled: true, volume: {storageClassName: reports}}
+report: {enabled: true, schedule: '0 0 29 2 *', volume: {storageClassName: reports}}
 ";
 /// What careful people have in every namespace: nothing is open but what another policy opens.
 const DENY_ALL: &str = "
