@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::harness::{Namespace, capf_binary, free_port};
+use crate::harness::{Namespace, capf_binary, eventually, free_port};
 use crate::helm::{CHART, command, run, values_file};
 use crate::pods::{kubeconfig_of, play};
 use crate::product::{PATIENCE, Product, phone, string_secret};
@@ -118,8 +118,12 @@ async fn a_release_is_tested_and_uninstalled_without_leaving_anything() {
     uninstall.await.unwrap().unwrap();
     assert_eq!(secrets(&product).await, ["given"]);
     let all = "deployment,service,poddisruptionbudget,job,pod,serviceaccount,role,rolebinding,networkpolicy";
-    let left = product.kubectl(&["get", all, "-l", "app.kubernetes.io/instance=capf", "-o", "name"]);
-    assert_eq!(left, "", "the release has left something");
+    eventually("nothing of the release is left", PATIENCE, || async {
+        let left = product.kubectl(&["get", all, "-l", "app.kubernetes.io/instance=capf", "-o", "name"]);
+        if left.is_empty() { Ok(()) } else { Err(left) }
+    })
+    .await
+    .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,6 @@
 
 use std::net::TcpListener;
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use capf::api::{CertificateOperation, Phone};
 use k8s_openapi::api::core::v1::Secret;
@@ -62,8 +61,8 @@ async fn a_test_that_fails_says_why_and_leaves_nothing() {
     let mut product = Product::start("smoke-fails").await;
     grant(&product);
     let no_one = "127.0.0.1:1";
-    let (well, said) = ended(&smoke_test(&product, no_one, &["--timeout-seconds", "5"]).output().unwrap());
-    assert!(!well && said.contains("--timeout-seconds 5: not done while talking to the endpoint"), "{said}");
+    let (well, said) = ended(&smoke_test(&product, no_one, &["--timeout-seconds", "15"]).output().unwrap());
+    assert!(!well && said.contains("--timeout-seconds 15: not done while talking to the endpoint"), "{said}");
     assert!(said.contains("connect to 127.0.0.1:1"), "{said}");
     assert_eq!(traces(&product).await, Vec::<String>::new());
 
@@ -80,7 +79,7 @@ async fn a_test_that_fails_says_why_and_leaves_nothing() {
 
     // Nobody takes up the Phone.
     product.controllers[0].terminate().unwrap();
-    let (well, said) = ended(&smoke_test(&product, no_one, &["--timeout-seconds", "5"]).output().unwrap());
+    let (well, said) = ended(&smoke_test(&product, no_one, &["--timeout-seconds", "10"]).output().unwrap());
     assert!(!well && said.contains("waiting for the controller to take up the Phone"), "{said}");
     assert_eq!(traces(&product).await, Vec::<String>::new());
 }
@@ -112,7 +111,7 @@ async fn a_test_that_is_stopped_leaves_nothing() {
         "{}",
         process.log()
     );
-    eventually("all is gone", Duration::from_secs(5), || async {
+    eventually("all is gone", PATIENCE, || async {
         let traces = traces(&product).await;
         if traces.is_empty() { Ok(()) } else { Err(format!("{traces:?}")) }
     })
