@@ -13,6 +13,19 @@ async fn waiting(product: &Product, devices: &[&str]) {
     }
 }
 
+/// The endpoint's log, once it says how the sessions of these devices ended: that is the last line of each, and comes after
+/// all that phones and statuses tell. `end` is how the line begins to say so.
+async fn log_with_ends(product: &Product, end: &str, devices: &[&str]) -> String {
+    let endpoint = product.endpoint.as_ref().unwrap();
+    eventually("the sessions are over", PATIENCE, || async {
+        let log = endpoint.log();
+        let is_over = |device: &&str| log.lines().any(|line| line.contains(device) && line.contains(end));
+        if devices.iter().all(is_over) { Ok(log) } else { Err(log) }
+    })
+    .await
+    .unwrap()
+}
+
 /// The id of the session in which this device came to its end.
 fn session_of(log: &str, device: &str) -> String {
     let line = log.lines().find(|line| line.contains(device) && line.contains(" end=")).expect(log);
@@ -47,7 +60,7 @@ async fn an_annotated_phone_is_logged_at_its_level_in_both_processes_and_no_othe
     product.enrol("SEP00000B000001", Proof::NullString).await;
     product.enrol("SEP00000B000002", Proof::NullString).await;
 
-    let endpoint = log(product.endpoint.as_ref().unwrap());
+    let endpoint = log_with_ends(&product, " end=", &["SEP00000B000001", "SEP00000B000002"]).await;
     let (watched, other) = (session_of(&endpoint, "SEP00000B000001"), session_of(&endpoint, "SEP00000B000002"));
     let at_debug = |log: &str| log.lines().filter(|l| l.contains("DEBUG")).map(str::to_owned).collect::<Vec<_>>();
     let (at_endpoint, at_controller) = (at_debug(&endpoint), at_debug(&controller.log()));
@@ -95,7 +108,7 @@ async fn in_json_each_line_is_an_object_that_names_its_session() {
     product.endpoint = Some(endpoint);
     waiting(&product, &["SEP00000C000001"]).await;
     product.enrol("SEP00000C000001", Proof::NullString).await;
-    let text = log(product.endpoint.as_ref().unwrap());
+    let text = log_with_ends(&product, "\"end\":", &["SEP00000C000001"]).await;
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
     let end = lines.iter().find(|line| line["fields"]["end"] == "finished").expect(&text);
     assert_eq!((&end["span"]["name"], &end["span"]["device"]), (&"session".into(), &"SEP00000C000001".into()));
