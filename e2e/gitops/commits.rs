@@ -71,7 +71,7 @@ async fn three_commits_add_change_and_remove_phones() {
     let first = flux.commit();
     flux.follow("wellington");
     flux.healthy("wellington", &first).await;
-    product.kubectl(&["wait", "--for=condition=Ready", "--timeout=1s", "phones", "--all"]);
+    product.kubectl(&["wait", "--for=condition=Ready", "--timeout=30s", "phones", "--all"]);
     for waiting in [&one, &two] {
         product.operation_status(waiting, "Install/Upgrade pending").await;
     }

@@ -17,7 +17,7 @@ async fn a_site_that_asks_for_it_is_healthy_only_when_its_phones_hold_certificat
     product.serve().await;
     product.enrol("SEP00A1B2C50001", Proof::NullString).await;
     // The other one is waited for, although it is Ready.
-    product.kubectl(&["wait", "--for=condition=Ready", "--timeout=1s", "phones", "--all"]);
+    product.kubectl(&["wait", "--for=condition=Ready", "--timeout=30s", "phones", "--all"]);
     flux.condition("auckland", &first, "Reconciling", "True").await;
     product.enrol("SEP00A1B2C50002", Proof::NullString).await;
     flux.healthy("auckland", &first).await;
