@@ -8,12 +8,17 @@ mod processes;
 use std::{
     collections::BTreeMap,
     env, fs,
+    io::{self, Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
 };
 
-use harness::{ControlPlane, HarnessError, Namespace, Pids, eventually, free_port, is_alive, signal, tools::claim_port};
+use harness::{
+    ControlPlane, HarnessError, Namespace, Pids, eventually, free_port, is_alive, signal, tools::claim_port,
+};
+use hyper::Request;
 use k8s_openapi::api::{
     apps::v1::Deployment,
     core::v1::{ConfigMap, Namespace as NamespaceResource},
@@ -177,6 +182,14 @@ fn a_control_plane_that_cannot_start_says_why_and_leaves_nothing() {
     assert!(left.is_empty(), "{left:?}");
 }
 
+/// Sends the API server a few words, and waits so long for any answer. That it is not greeted by TLS it says at once.
+fn hears_and_answers(plane: &ControlPlane, patience: Duration) -> io::Result<()> {
+    let mut stream = TcpStream::connect(plane.server().trim_start_matches("https://")).unwrap();
+    stream.set_read_timeout(Some(patience)).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    stream.read_exact(&mut [0])
+}
+
 #[tokio::test]
 async fn parts_stop_go_on_die_and_come_back_with_their_data() {
     let plane = ControlPlane::start().unwrap();
@@ -190,16 +203,21 @@ async fn parts_stop_go_on_die_and_come_back_with_their_data() {
     // A stopped etcd: nothing is answered, and nothing is lost once it goes on.
     plane.control("stop etcd").unwrap();
     let second = tokio::spawn(write("second"));
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    let client = plane.client(None);
+    eventually("the API server misses it", PATIENCE, || async {
+        client.request_text(Request::get("/readyz/etcd").body(Vec::new()).unwrap()).await.is_err()
+    })
+    .await
+    .unwrap();
     assert!(!second.is_finished());
     plane.control("cont etcd").unwrap();
     second.await.unwrap().unwrap();
 
     // A stopped API server: connections open, and that is all.
     plane.control("stop apiserver").unwrap();
-    let read = maps.get("first");
-    assert!(tokio::time::timeout(Duration::from_secs(1), read).await.is_err());
+    assert!(hears_and_answers(&plane, Duration::from_secs(1)).is_err());
     plane.control("cont apiserver").unwrap();
+    hears_and_answers(&plane, PATIENCE).unwrap();
     eventually("it goes on", PATIENCE, || value_of(&maps, "first")).await.unwrap();
 
     // A killed API server refuses connections, and comes back at the same address.
