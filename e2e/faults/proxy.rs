@@ -75,6 +75,7 @@ struct Inner {
     upstream: Upstream,
     script: Mutex<Script>,
     calls: Mutex<Vec<Call>>,
+    held: Mutex<Vec<String>>,
     /// Who is killed by a fault: the process id, 0 for nobody.
     victim: Arc<AtomicU32>,
     history: Option<Arc<History>>,
@@ -98,6 +99,7 @@ impl ApiProxy {
             upstream: upstream(plane.ca_file()),
             script: Mutex::default(),
             calls: Mutex::default(),
+            held: Mutex::default(),
             victim: Arc::default(),
             history,
             passes: watch::Sender::new(true),
@@ -163,6 +165,12 @@ impl ApiProxy {
         self.inner.passes.send_replace(!held);
     }
 
+    /// What has had to wait so far, or fell into a black hole: requests by their method and path, and with a word before it
+    /// their answers, changes that a watch tells, and connections.
+    pub fn held(&self) -> Vec<String> {
+        lock(&self.inner.held).clone()
+    }
+
     /// Takes new connections and never serves them, and answers no request on those that are open, neither then nor
     /// later. Or serves what comes from now on.
     pub fn black_hole(&self, on: bool) {
@@ -196,6 +204,7 @@ async fn accept(listener: TcpListener, inner: Arc<Inner>, stop: CancellationToke
 
 async fn serve(stream: TcpStream, inner: Arc<Inner>, stop: CancellationToken) {
     if *inner.swallows.borrow() {
+        lock(&inner.held).push("connection".to_owned());
         // Kept open, never read.
         stop.cancelled().await;
         return;
@@ -215,8 +224,9 @@ async fn serve(stream: TcpStream, inner: Arc<Inner>, stop: CancellationToken) {
 
 impl Inner {
     async fn handle(self: Arc<Self>, request: hyper::Request<Incoming>) -> Result<Response<Body>, Cut> {
-        self.go_on().await?;
         let asked = Request::of(request.method(), request.uri());
+        let line = format!("{} {}", asked.method, asked.path);
+        self.go_on(&line).await?;
         let (number, fault) = lock(&self.script).next(&asked);
         let mutates = asked.about != About::Nothing;
         let carried = Arc::clone(&self).carry(request, asked, number, fault);
@@ -226,12 +236,15 @@ impl Inner {
         } else {
             carried.await?
         };
-        self.go_on().await?;
+        self.go_on(&format!("answer to {line}")).await?;
         Ok(answer)
     }
 
     /// Waits while everything is held; never comes back from a black hole.
-    async fn go_on(&self) -> Result<(), Cut> {
+    async fn go_on(&self, what: &str) -> Result<(), Cut> {
+        if !*self.passes.borrow() || *self.swallows.borrow() {
+            lock(&self.held).push(what.to_owned());
+        }
         // The senders live as long as `self`.
         let passed = self.passes.subscribe().wait_for(|passes| *passes).await.is_ok();
         if *self.swallows.borrow() {
@@ -278,7 +291,8 @@ impl Inner {
         let status = answer.status().as_u16();
         if asked.watches {
             note(Some(status));
-            return if fault == Some(Fault::LoseReply) { Err(Cut) } else { Ok(self.streamed(answer)) };
+            let change = format!("change of {}", asked.path);
+            return if fault == Some(Fault::LoseReply) { Err(Cut) } else { Ok(self.streamed(answer, change)) };
         }
         let (parts, body) = answer.into_parts();
         let Ok(body) = body.collect().await else {
@@ -322,14 +336,17 @@ impl Inner {
     }
 
     /// An answer passed on as it comes, except while it is held.
-    fn streamed(self: &Arc<Self>, answer: Response<Incoming>) -> Response<Body> {
+    fn streamed(self: &Arc<Self>, answer: Response<Incoming>, change: String) -> Response<Body> {
         let (parts, body) = answer.into_parts();
         let inner = Arc::clone(self);
         let frames = BodyStream::new(body).then(move |frame| {
-            let inner = Arc::clone(&inner);
+            let (inner, change) = (Arc::clone(&inner), change.clone());
             async move {
+                if !*inner.watches_pass.borrow() {
+                    lock(&inner.held).push(change.clone());
+                }
                 let _ = inner.watches_pass.subscribe().wait_for(|pass| *pass).await;
-                let _ = inner.go_on().await;
+                let _ = inner.go_on(&change).await;
                 frame
             }
         });

@@ -14,7 +14,8 @@ use kube::{Api, Client, Config};
 
 use crate::faults::proxy::ApiProxy;
 use crate::faults::script::{About, Fault, Script, Weather};
-use crate::harness::{ControlPlane, Namespace, is_alive};
+use crate::harness::{ControlPlane, Namespace, eventually, is_alive};
+use crate::product::PATIENCE;
 
 /// How long an answer is waited for that must not come.
 const IN_VAIN: Duration = Duration::from_millis(500);
@@ -50,6 +51,20 @@ impl Setting {
 
     async fn create(&self, name: &str) -> kube::Result<ConfigMap> {
         self.maps.create(&PostParams { field_manager: Some("me".into()), ..PostParams::default() }, &named(name)).await
+    }
+
+    /// Waits until this many of what began so had to wait at the proxy.
+    async fn held(&self, what: &str, count: usize) {
+        eventually(&format!("{count} of {what} are held"), PATIENCE, || async {
+            let held = self.proxy.held();
+            if held.iter().filter(|held| held.starts_with(what)).count() == count {
+                Ok(())
+            } else {
+                Err(format!("{held:?}"))
+            }
+        })
+        .await
+        .unwrap();
     }
 
     async fn exists(&self, name: &str) -> bool {
@@ -138,9 +153,13 @@ async fn watches_are_streamed_and_held() {
     };
     setting.create("one").await.unwrap();
     added("one").await;
-    setting.proxy.play(Script::one(Fault::HoldWatches(Duration::from_secs(2)), 1));
+    setting.proxy.play(Script::one(Fault::HoldWatches(Duration::from_secs(5)), 1));
     setting.create("two").await.unwrap();
-    assert!(tokio::time::timeout(IN_VAIN, added("two")).await.is_err(), "the watch is held");
+    tokio::select! {
+        biased;
+        () = added("two") => panic!("the watch is held"),
+        () = setting.held("change of", 1) => {}
+    }
     added("two").await;
     setting.namespace.delete().await.unwrap();
 }
@@ -155,22 +174,33 @@ async fn everything_is_held_and_goes_on_and_what_fell_into_a_black_hole_does_not
     };
     setting.create("warm").await.unwrap();
     setting.proxy.hold(true);
-    let mut held = creating("held");
-    assert!(tokio::time::timeout(IN_VAIN, &mut held).await.is_err());
+    let held = creating("held");
+    setting.held("POST", 1).await;
+    assert!(!held.is_finished());
     assert!(!setting.exists("held").await);
     setting.proxy.hold(false);
     held.await.unwrap().unwrap();
 
     setting.proxy.black_hole(true);
     let mut swallowed = creating("swallowed");
-    assert!(tokio::time::timeout(IN_VAIN, &mut swallowed).await.is_err());
+    // By a connection that was open, or by a new one.
+    eventually("it is swallowed", PATIENCE, || async {
+        let held = setting.proxy.held();
+        if held.len() == 2 { Ok(()) } else { Err(format!("{held:?}")) }
+    })
+    .await
+    .unwrap();
+    assert!(!swallowed.is_finished());
     setting.proxy.black_hole(false);
     assert!(tokio::time::timeout(IN_VAIN, &mut swallowed).await.is_err(), "never");
     swallowed.abort();
     setting.create("after").await.unwrap();
     assert!(!setting.exists("swallowed").await);
     setting.proxy.play(Script::one(Fault::BlackHole, 1));
-    assert!(tokio::time::timeout(IN_VAIN, setting.create("one-call")).await.is_err());
+    let mut lost = creating("one-call");
+    eventually("it falls in", PATIENCE, || async { setting.proxy.is_through() }).await.unwrap();
+    assert!(tokio::time::timeout(IN_VAIN, &mut lost).await.is_err());
+    lost.abort();
     setting.create("next-call").await.unwrap();
 }
 
