@@ -28,7 +28,7 @@ use super::keeper::Keeper;
 use super::proxy::ApiProxy;
 
 /// When faults stop, all settles within this time.
-pub const SETTLES: Duration = Duration::from_secs(30);
+pub const SETTLES: Duration = Duration::from_secs(60);
 /// Two looks at what is written, this far apart and with the same result, mean rest.
 const REST: Duration = Duration::from_millis(500);
 

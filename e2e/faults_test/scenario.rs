@@ -19,7 +19,7 @@ use super::others;
 /// Beyond `SESSION_TAIL` of the product: a phone that was given a certificate will not answer any more.
 pub const PAST_THE_TAIL: i64 = 300;
 /// When an expiring run expires, from the moment it is applied: late enough to be armed before.
-const EXPIRES: SignedDuration = SignedDuration::from_secs(3);
+const EXPIRES: SignedDuration = SignedDuration::from_secs(6);
 
 /// One story.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
