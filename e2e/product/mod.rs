@@ -1,19 +1,20 @@
 //! The product, installed in a namespace of its own on a real control plane: controllers under their own RBAC,
 //! an endpoint outside the cluster with an exported bundle, simulated phones.
 
-#![allow(dead_code, reason = "each test target uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test target uses a part of it")]
+
+mod phones;
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use capf::api::{CertificateAuthorityProxy, CertificateOperation, Phone};
-use capf::phone::{AttemptOutcome, Proof, SimulatedPhone, tls_config};
-use capf::wire::ClaimedName;
 use kube::{Api, Client, ResourceExt as _};
+
+pub use phones::{BY_NULL, LAST, digits, phone, string_secret};
 
 use crate::harness::{ControlPlane, Namespace, Process, capf_binary, eventually, free_port};
 
@@ -335,29 +336,6 @@ impl Product {
     }
 }
 
-/// The device of [`Product::looked_at_all`].
-pub const LAST: &str = "SEPFFFFFFFFFFFF";
-
-/// The manifest of a Phone; `settings` are further lines of its spec, as YAML flow entries.
-pub fn phone(device: &str, settings: &str) -> String {
-    format!(
-        "---\napiVersion: capf.dev/v1alpha1\nkind: Phone\nmetadata: {{name: {}}}\nspec: {{deviceName: {device}, \
-         proxyRef: {{name: main}}, {settings}}}\n",
-        device.to_lowercase()
-    )
-}
-
-/// The settings of a phone that enrols By Null String.
-pub const BY_NULL: &str = "certificateOperation: InstallUpgrade, authenticationMode: ByNullString";
-
-/// The manifest of a Secret with an authentication string.
-pub fn string_secret(name: &str, digits: &str) -> String {
-    format!(
-        "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\ntype: capf.dev/authentication-string\n\
-         stringData: {{authenticationString: \"{digits}\"}}\n"
-    )
-}
-
 /// Installs the CRDs and the ClusterRole, once for a control plane.
 pub fn install_crds(plane: &ControlPlane) {
     static INSTALLED: Mutex<Vec<u32>> = Mutex::new(Vec::new());
@@ -411,47 +389,4 @@ pub fn get(address: &str, path: &str) -> std::io::Result<(u16, String)> {
 /// A path as text.
 pub fn text(path: &Path) -> String {
     path.to_str().unwrap().to_owned()
-}
-
-impl Product {
-    /// A simulated phone that proves itself so and tries again every 100 ms.
-    pub async fn simulated(&self, device: &str, proof: Proof) -> SimulatedPhone {
-        let address: std::net::SocketAddr = self.address.parse().unwrap();
-        let tls = tls_config(&self.ctl().await).unwrap();
-        SimulatedPhone::new(address, ClaimedName::parse(device).unwrap(), tls)
-            .proof(proof)
-            .retries(3, Duration::from_millis(100))
-    }
-
-    /// One session of a phone.
-    pub async fn attempt(&self, device: &str, proof: Proof) -> AttemptOutcome {
-        self.simulated(device, proof).await.attempt().await.unwrap()
-    }
-
-    /// Enrols a waiting phone and waits until its status says so. As phones do it comes again after a communication failure, of
-    /// which a machine with much else to do makes some; each is told, past the test runner's capture.
-    pub async fn enrol(&self, device: &str, proof: Proof) -> Vec<u8> {
-        let mut simulated = self.simulated(device, proof).await;
-        let ended = simulated.enrol_telling(|retry| {
-            // Should stderr be closed there is nobody to tell.
-            let _ = writeln!(std::io::stderr(), "{device} in {} comes again: {}", self.ns(), retry.failure);
-        });
-        self.installed(device, ended.await.last.unwrap()).await
-    }
-
-    /// The same by one session, where the product may lose none.
-    pub async fn enrol_at_once(&self, device: &str, proof: Proof) -> Vec<u8> {
-        self.installed(device, self.attempt(device, proof).await).await
-    }
-
-    async fn installed(&self, device: &str, outcome: AttemptOutcome) -> Vec<u8> {
-        let AttemptOutcome::Installed { certificate_der } = outcome else { panic!("{device}: {outcome:?}") };
-        self.operation_status(&device.to_lowercase(), "Install/Upgrade successful").await;
-        certificate_der
-    }
-}
-
-/// Digits as entered on the phone.
-pub fn digits(digits: &str) -> Proof {
-    Proof::AuthenticationString(digits.to_owned().into())
 }
