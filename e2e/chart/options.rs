@@ -49,6 +49,7 @@ const REPORT: &str = "report: {enabled: true}";
 const MONITORS: &str = "metrics: {serviceMonitor: {enabled: true}, podMonitor: {enabled: true}}";
 const NAMESPACED: &str = "scope: Namespaced";
 const BALANCER: &str = "service: {type: LoadBalancer}";
+const JOBS: &str = "{proxy: {enabled: true}, report: {enabled: true}, keys: {keep: false}}";
 const NONE: &str = "{}";
 
 /// The value, what is set besides, the setting, and what it makes.
@@ -120,6 +121,9 @@ fn rows() -> Vec<(&'static str, &'static str, &'static str, Vec<Makes>)> {
         ("service.loadBalancerSourceRanges", BALANCER, "service: {loadBalancerSourceRanges: [192.0.2.0/24]}", vec![
             At("Service/capf", "/spec/loadBalancerSourceRanges", json!(["192.0.2.0/24"])),
         ]),
+        ("service.externalTrafficPolicy", BALANCER, "service: {externalTrafficPolicy: Local}", vec![
+            At("Service/capf", "/spec/externalTrafficPolicy", json!("Local")),
+        ]),
         ("podDisruptionBudget.enabled", NONE, "podDisruptionBudget: {enabled: false}", vec![Gone("PodDisruptionBudget/capf")]),
         ("serviceAccount.create", "serviceAccount: {name: own}", "serviceAccount: {create: false}", vec![Gone("ServiceAccount/own")]),
         ("serviceAccount.name", NONE, "serviceAccount: {name: own}", vec![
@@ -159,6 +163,21 @@ fn rows() -> Vec<(&'static str, &'static str, &'static str, Vec<Makes>)> {
         ("keys.keep", NONE, "keys: {keep: false}", vec![
             There("Job/capf-remove-keys"), There("ServiceAccount/capf-remove-keys"), There("ClusterRole/capf-remove-keys"),
         ]),
+        ("jobs.resources", JOBS, "jobs: {resources: {limits: {cpu: '1'}}}", vec![
+            At("CronJob/capf-report", job("/containers/0/resources/limits/cpu"), json!("1")),
+            At("Job/capf-remove-keys", pod("/containers/0/resources/limits/cpu"), json!("1")),
+            At("Pod/capf-test", "/spec/containers/0/resources/limits/cpu", json!("1")),
+        ]),
+        ("jobs.nodeSelector", JOBS, "jobs: {nodeSelector: {zone: a}}", vec![
+            At("CronJob/capf-report", job("/nodeSelector"), json!({"zone": "a"})),
+            At("Job/capf-remove-keys", pod("/nodeSelector"), json!({"zone": "a"})),
+            At("Pod/capf-test", "/spec/nodeSelector", json!({"zone": "a"})),
+        ]),
+        ("jobs.tolerations", JOBS, "jobs: {tolerations: [{key: a, operator: Exists}]}", vec![
+            At("CronJob/capf-report", job("/tolerations"), json!([{"key": "a", "operator": "Exists"}])),
+            At("Job/capf-remove-keys", pod("/tolerations"), json!([{"key": "a", "operator": "Exists"}])),
+            At("Pod/capf-test", "/spec/tolerations", json!([{"key": "a", "operator": "Exists"}])),
+        ]),
         ("networkPolicy.enabled", "networkPolicy: {phoneRanges: [192.0.2.0/24], endpointNamespaces: [voice]}", "networkPolicy: {enabled: true}", vec![
             There(policy), There(endpoints),
         ]),
@@ -188,6 +207,9 @@ fn rows() -> Vec<(&'static str, &'static str, &'static str, Vec<Makes>)> {
         ("networkPolicy.apiServer.ports", POLICIES, "networkPolicy: {apiServer: {ports: [8443]}}", vec![
             At(policy, "/spec/egress/0/ports", json!([{"port": 8443, "protocol": "TCP"}])),
         ]),
+        ("networkPolicy.dnsPorts", POLICIES, "networkPolicy: {dnsPorts: [5353]}", vec![At(policy, "/spec/egress/1/ports", json!([
+            {"port": 5353, "protocol": "UDP"}, {"port": 5353, "protocol": "TCP"},
+        ]))]),
         ("networkPolicy.dnsTo", POLICIES, "networkPolicy: {dnsTo: []}", vec![Nothing(policy, "/spec/egress/1/to")]),
         ("metrics.interval", MONITORS, "metrics: {interval: 5s}", vec![
             At("ServiceMonitor/capf", "/spec/endpoints/0/interval", json!("5s")),
@@ -260,7 +282,7 @@ fn leaves(values: &Value, path: &str, found: &mut BTreeSet<String>) {
     for (key, value) in values.as_object().unwrap() {
         let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
         match value {
-            Value::Object(map) if !map.is_empty() && path != "controller.resources" => leaves(value, &path, found),
+            Value::Object(map) if !map.is_empty() && !path.ends_with(".resources") => leaves(value, &path, found),
             _ => drop(found.insert(path)),
         }
     }

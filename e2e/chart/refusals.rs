@@ -22,6 +22,8 @@ const REFUSED: &[(&str, &[&str])] = &[
     ("image: {pullPolicy: Sometimes}", &["/image/pullPolicy", "'Always', 'IfNotPresent', 'Never'"]),
     ("networkPolicy: {phoneRanges: [10.20.0.1]}", &["/networkPolicy/phoneRanges/0", "does not match pattern"]),
     ("networkPolicy: {apiServer: {ports: []}}", &["/networkPolicy/apiServer/ports", "minItems: got 0, want 1"]),
+    ("networkPolicy: {dnsPorts: [0]}", &["/networkPolicy/dnsPorts/0", "minimum: got 0, want 1"]),
+    ("fullnameOverride: 1capf", &["/fullnameOverride", "does not match pattern"]),
     ("service: {type: ExternalName}", &["/service/type", "'ClusterIP', 'NodePort', 'LoadBalancer'"]),
     ("service: {nodePort: 80}", &["/service/nodePort", "minimum: got 80, want 30,000"]),
     ("report: {schedule: daily}", &["/report/schedule", "does not match pattern"]),

@@ -238,6 +238,7 @@ async fn people_get_their_rights_by_the_roles_that_every_cluster_has() {
         ("edit", "list", "certificateoperations.capf.dev"),
         ("edit", "create", "phones.capf.dev"),
         ("edit", "delete", "phones.capf.dev"),
+        ("edit", "create", "certificateoperations.capf.dev"),
         ("admin", "patch", "phones.capf.dev"),
         ("admin", "create", "certificateauthorityproxies.capf.dev"),
     ] {
@@ -249,8 +250,8 @@ async fn people_get_their_rights_by_the_roles_that_every_cluster_has() {
         ("view", "get", "secrets"),
         ("edit", "patch", "certificateauthorityproxies.capf.dev"),
         ("edit", "patch", "phones.capf.dev/status"),
-        ("edit", "create", "certificateoperations.capf.dev"),
-        ("admin", "delete", "certificateoperations.capf.dev"),
+        ("edit", "patch", "certificateoperations.capf.dev"),
+        ("admin", "patch", "certificateoperations.capf.dev/status"),
         ("admin", "patch", "certificateauthorityproxies.capf.dev/status"),
     ] {
         assert!(!may(who, verb, what), "{who} may {verb} {what}");
@@ -258,4 +259,16 @@ async fn people_get_their_rights_by_the_roles_that_every_cluster_has() {
     cluster.uninstall();
     let left = cluster.kubectl(&["get", "clusterroles", "-l", "app.kubernetes.io/name=capf-operator", "-o", "name"]);
     assert_eq!(left, "");
+}
+
+#[test]
+fn a_second_release_in_a_namespace_is_refused_before_it_shares_the_lease() {
+    let cluster = Cluster::fresh();
+    cluster.install(&[]);
+    let refused = cluster.try_helm(&["install", "other", CHART], &["crds: {enabled: false}"]).unwrap_err();
+    for part in ["namespace voice has release capf of this chart already", "take another namespace"] {
+        assert!(refused.contains(part), "{refused}");
+    }
+    cluster.upgrade(&[]);
+    cluster.uninstall();
 }

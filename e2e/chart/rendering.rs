@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::harness::ControlPlane;
-use crate::helm::{CHART, KNOWN, Objects, command, render, render_chart, run};
+use crate::helm::{CHART, KNOWN, Objects, command, render, render_chart, run, values_file};
 
 /// Everything at once.
 pub const EVERYTHING: &str = "proxy: {enabled: true, keep: false}\nkeys: {keep: false}\nreport: {enabled: true}\n\
@@ -158,6 +158,54 @@ fn each_pod_of_a_release_is_let_out_where_its_namespace_lets_nothing_out() {
     }
     // Controllers, the report, the test and the removal of keys.
     assert_eq!(pods, 4);
+}
+
+#[test]
+fn the_namespace_of_the_releases_own_proxy_has_a_policy_whatever_others_are_named() {
+    let values = "networkPolicy: {enabled: true, phoneRanges: [192.0.2.0/24], endpointNamespaces: [voice]}";
+    let objects = render(&[values, "proxy: {enabled: true}"]).unwrap();
+    let may_ask =
+        objects.at("NetworkPolicy/capf", "/spec/ingress/0/from/0/namespaceSelector/matchExpressions/0/values");
+    assert_eq!(may_ask, json!(["voice", "capf-system"]));
+    for namespace in ["voice", "capf-system"] {
+        assert!(objects.get(&format!("NetworkPolicy/{namespace}/capf-endpoints")).is_some(), "{namespace}");
+    }
+}
+
+#[test]
+fn the_test_makes_no_policy_where_it_would_be_the_only_one() {
+    let policies = "networkPolicy: {enabled: true, phoneRanges: [192.0.2.0/24]}";
+    let test = "test: {proxy: hq, namespace: voice}";
+    for (more, there) in [("{}", false), ("networkPolicy: {endpointNamespaces: [voice]}", true)] {
+        let objects = render(&[policies, test, more]).unwrap();
+        for name in ["NetworkPolicy/voice/capf-test", "NetworkPolicy/voice/capf-endpoints"] {
+            assert_eq!(objects.get(name).is_some(), there, "{more}: {name}");
+        }
+    }
+}
+
+#[test]
+fn names_that_yaml_takes_for_something_else_are_names_all_the_same() {
+    let values = values_file(&format!("{EVERYTHING}fullnameOverride: 'on'\ntest: {{proxy: 'yes', namespace: 'no'}}\n"));
+    let mut command: Command = command(None);
+    command.args(["template", "true", CHART, "--namespace", "123", "--values"]).arg(values.path());
+    let objects = Objects::read(&run(&mut command).unwrap());
+    let mut names = 0;
+    for object in &objects.0 {
+        for name in ["/metadata/name", "/metadata/namespace", "/metadata/labels/app.kubernetes.io~1instance"] {
+            let Some(name) = object.pointer(name) else { continue };
+            assert!(name.is_string(), "{object}");
+            names += 1;
+        }
+        let policies = object["spec"]["egress"].as_array().into_iter().chain(object["spec"]["ingress"].as_array());
+        for peer in
+            policies.flatten().flat_map(|rule| ["to", "from"].map(|way| rule[way].as_array())).flatten().flatten()
+        {
+            let namespace = &peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"];
+            assert!(namespace.is_null() || namespace.is_string(), "{object}");
+        }
+    }
+    assert!(names > 60, "only {names} names were seen");
 }
 
 #[test]

@@ -119,6 +119,23 @@ async fn a_stolen_token_runs_no_pod_but_an_endpoint() {
         ("the processes of the node", node, vec![(pod("/hostPID"), json!(true))]),
         ("its memory", node, vec![(pod("/hostIPC"), json!(true))]),
         ("a port of the node", node, vec![(at("/ports/0/hostPort"), json!(443))]),
+        (
+            "a setting of the kernel",
+            node,
+            vec![(pod("/securityContext/sysctls"), json!([{"name": "net.ipv4.tcp_syncookies", "value": "0"}]))],
+        ),
+        ("another SELinux domain", confined, vec![(pod("/securityContext/seLinuxOptions"), json!({"type": "spc_t"}))]),
+        (
+            "another SELinux domain, in the container",
+            confined,
+            vec![(at("/securityContext/seLinuxOptions"), json!({"type": "spc_t"}))],
+        ),
+        ("without AppArmor", confined, vec![(pod("/securityContext/appArmorProfile"), json!({"type": "Unconfined"}))]),
+        (
+            "without AppArmor, in the container",
+            confined,
+            vec![(at("/securityContext/appArmorProfile"), json!({"type": "Unconfined"}))],
+        ),
         ("a node by its name", node, vec![(pod("/nodeName"), json!("one"))]),
         (
             "privileged",
@@ -188,6 +205,18 @@ async fn a_stolen_token_opens_no_service_but_that_of_endpoints_and_shields_no_ot
         &[("/spec/type", json!("LoadBalancer")), ("/spec/loadBalancerSourceRanges", json!(["192.0.2.0/24"]))],
     );
     passes("a load balancer", apply(&thief, &balancer).await);
+    // Some load balancers keep their address in the Service, and controllers go on writing it.
+    let taken =
+        with(&balancer, &[("/spec/loadBalancerIP", json!("192.0.2.7")), ("/spec/externalIPs", json!(["192.0.2.8"]))]);
+    // Without the owner, which does not exist: it would be collected as garbage.
+    let taken = with(&taken, &[("/metadata/ownerReferences", Value::Null)]);
+    release.plane.kubectl_stdin(&["apply", "--server-side", "-f", "-"], &taken.to_string()).unwrap();
+    passes("a load balancer with an address that somebody else wrote", apply(&thief, &balancer).await);
+    let other = with(&balancer, &[("/spec/loadBalancerIP", json!("192.0.2.9"))]);
+    refused("another address than that", "selects them alone", apply(&thief, &other).await);
+    let other = with(&balancer, &[("/spec/externalIPs", json!(["192.0.2.8", "192.0.2.9"]))]);
+    refused("one address more", "selects them alone", apply(&thief, &other).await);
+    release.kubectl(&["-n", release.watched.name(), "delete", "service", "main-endpoint"]);
     let (made, them, tcp) = ("controllers make only PROXY-endpoint", "selects them alone", "the one port, of TCP");
     let forged: Vec<Forgery<&str>> = vec![
         ("another name", made, vec![("/metadata/name", json!("kubernetes"))]),

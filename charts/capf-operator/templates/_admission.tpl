@@ -99,6 +99,7 @@ validations:
     object == null || (
     !variables.pod.?hostNetwork.orValue(false) && !variables.pod.?hostPID.orValue(false) &&
     !variables.pod.?hostIPC.orValue(false) && variables.pod.?nodeName.orValue('') == '' &&
+    size(variables.pod.?securityContext.?sysctls.orValue([])) == 0 && size(variables.pod.?resourceClaims.orValue([])) == 0 &&
     variables.container.?ports.orValue([]).all(p, p.?hostPort.orValue(0) == 0))
 - message: endpoints run as user 65532, under the seccomp profile of the runtime
   reason: Forbidden
@@ -113,6 +114,10 @@ validations:
   reason: Forbidden
   expression: >-
     object == null || (
+    !variables.pod.?securityContext.?seLinuxOptions.hasValue() &&
+    variables.pod.?securityContext.?appArmorProfile.?type.orValue('RuntimeDefault') == 'RuntimeDefault' &&
+    !variables.container.?securityContext.?seLinuxOptions.hasValue() &&
+    variables.container.?securityContext.?appArmorProfile.?type.orValue('RuntimeDefault') == 'RuntimeDefault' &&
     variables.container.?securityContext.?procMount.orValue('Default') == 'Default' &&
     !variables.container.?securityContext.?privileged.orValue(false) &&
     !variables.container.?securityContext.?allowPrivilegeEscalation.orValue(true) &&
@@ -122,12 +127,15 @@ validations:
 {{- end -}}
 
 {{- define "capf.policyOf.services" -}}
+{{- /* What others have written there stays: some load balancers keep their address in it. */}}
 - message: the Service of endpoints selects them alone, by no other name and at no address of somebody else's
   reason: Forbidden
   expression: >-
     object == null || (
     object.spec.?selector.orValue({}) == variables.selector && object.spec.?type.orValue('') != 'ExternalName' &&
-    size(object.spec.?externalIPs.orValue([])) == 0 && object.spec.?loadBalancerIP.orValue('') == '')
+    object.spec.?externalIPs.orValue([]).all(ip, oldObject != null && ip in oldObject.spec.?externalIPs.orValue([])) &&
+    (object.spec.?loadBalancerIP.orValue('') == '' ||
+    (oldObject != null && object.spec.loadBalancerIP == oldObject.spec.?loadBalancerIP.orValue(''))))
 - message: the Service of endpoints has the one port, of TCP
   reason: Forbidden
   expression: >-

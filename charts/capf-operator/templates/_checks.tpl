@@ -4,6 +4,13 @@
 {{- if and (eq .Values.scope "Cluster") .Values.watchNamespace -}}
 {{- fail "watchNamespace: is for scope Namespaced only; set scope to Namespaced, or leave watchNamespace empty to look after all namespaces" -}}
 {{- end -}}
+{{- range (lookup "apps/v1" "Deployment" .Release.Namespace "").items -}}
+{{- $labels := .metadata.labels | default dict -}}
+{{- $other := index $labels "app.kubernetes.io/instance" -}}
+{{- if and (eq (index $labels "app.kubernetes.io/name" | default "") "capf-operator") (ne $other $.Release.Name) -}}
+{{- fail (printf "release %s: namespace %s has release %s of this chart already, and both would share one Lease, so that one of them never leads; take another namespace, or change that release" $.Release.Name $.Release.Namespace $other) -}}
+{{- end -}}
+{{- end -}}
 {{- if and .Values.networkPolicy.enabled (not .Values.networkPolicy.phoneRanges) -}}
 {{- fail "networkPolicy.phoneRanges: say from which CIDRs phones call, such as [10.20.0.0/16], or [0.0.0.0/0, ::/0] for all: with networkPolicy.enabled nobody else reaches 3804" -}}
 {{- end -}}

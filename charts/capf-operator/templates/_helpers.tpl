@@ -15,7 +15,7 @@
 {{- define "capf.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 app.kubernetes.io/name: capf-operator
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
@@ -23,7 +23,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{/* Labels by which a component's pods are found: (list $ "controller"). */}}
 {{- define "capf.selector" -}}
 app.kubernetes.io/name: capf-operator
-app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
+app.kubernetes.io/instance: {{ (index . 0).Release.Name | quote }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 
@@ -74,19 +74,20 @@ app.kubernetes.io/version: {{ (index . 0).Chart.AppVersion | quote }}
 {{- if .Values.test.server -}}
 {{ .Values.test.server }}
 {{- else -}}
-{{ printf "%s-endpoint.%s.svc:%v" (include "capf.testProxy" .) (include "capf.testNamespace" .) (.Values.proxy.spec.phonePort | default 3804) }}
+{{- /* Of another proxy the port is not known here. */}}
+{{- $port := ternary 3804 (.Values.proxy.spec.phonePort | default 3804) (ne .Values.test.proxy "") }}
+{{- printf "%s-endpoint.%s.svc:%v" (include "capf.testProxy" .) (include "capf.testNamespace" .) $port }}
 {{- end -}}
 {{- end -}}
 
-{{/* Namespaces with endpoints that are known here, as a JSON object with a list: they get a NetworkPolicy. */}}
+{{/* Namespaces with endpoints that are known here, as a JSON object with a list: they get a NetworkPolicy. The release's own
+are always among them. */}}
 {{- define "capf.endpointNamespaces" -}}
 {{- $namespaces := .Values.networkPolicy.endpointNamespaces -}}
-{{- if not $namespaces -}}
 {{- if eq .Values.scope "Namespaced" -}}
-{{- $namespaces = list (include "capf.watchNamespace" .) -}}
+{{- $namespaces = append $namespaces (include "capf.watchNamespace" .) -}}
 {{- else if .Values.proxy.enabled -}}
-{{- $namespaces = list (include "capf.proxyNamespace" .) -}}
-{{- end -}}
+{{- $namespaces = append $namespaces (include "capf.proxyNamespace" .) -}}
 {{- end -}}
 {{ dict "list" ($namespaces | uniq) | toJson }}
 {{- end -}}
@@ -111,15 +112,19 @@ capabilities: {drop: [ALL]}
 {{- with .Values.image.pullSecrets -}}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
   {{- end }}
 {{- end }}
 {{- end -}}
 
-{{/* Resources of jobs, which talk and wait. */}}
-{{- define "capf.jobResources" -}}
-requests: {cpu: 20m, memory: 32Mi}
-limits: {memory: 256Mi}
+{{/* Where pods of jobs run. */}}
+{{- define "capf.jobPlacement" -}}
+{{- with .Values.jobs.nodeSelector }}
+nodeSelector: {{ toJson . }}
+{{- end }}
+{{- with .Values.jobs.tolerations }}
+tolerations: {{ toJson . }}
+{{- end }}
 {{- end -}}
 
 {{/* A role or cluster role and its binding: dict "root" "kind" "name" "namespace" "account" "rules" "component" "annotations". */}}
@@ -139,17 +144,17 @@ metadata:
 roleRef:
   apiGroup: rbac.authorization.k8s.io
   kind: {{ .kind }}
-  name: {{ .name }}
+  name: {{ .name | quote }}
 subjects:
   - kind: ServiceAccount
-    name: {{ .account }}
-    namespace: {{ .root.Release.Namespace }}
+    name: {{ .account | quote }}
+    namespace: {{ .root.Release.Namespace | quote }}
 {{- end -}}
 
 {{- define "capf.roleMetadata" -}}
-name: {{ .name }}
+name: {{ .name | quote }}
 {{- if .namespace }}
-namespace: {{ .namespace }}
+namespace: {{ .namespace | quote }}
 {{- end }}
 labels:
   {{- include "capf.componentLabels" (list .root .component) | nindent 2 }}
