@@ -160,7 +160,13 @@ impl Flux {
     /// Waits until a site is applied at this revision and everything of it is healthy.
     pub async fn healthy(&self, site: &str, revision: &str) {
         self.condition(site, revision, "Ready", "True").await;
-        assert_eq!(self.kustomization(site).await.unwrap()["lastAppliedRevision"], revision);
+        // Flux writes conditions first, and the rest of the status a moment later.
+        eventually(&format!("{site} is applied at {revision}"), FLUX_PATIENCE, || async {
+            let status = self.kustomization(site).await?;
+            if status["lastAppliedRevision"] == revision { Ok(()) } else { Err(status.to_string()) }
+        })
+        .await
+        .unwrap();
     }
 
     /// Asks for another reconcile of a site, and waits until that is done.
