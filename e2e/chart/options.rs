@@ -49,6 +49,7 @@ const REPORT: &str = "report: {enabled: true}";
 const MONITORS: &str = "metrics: {serviceMonitor: {enabled: true}, podMonitor: {enabled: true}}";
 const NAMESPACED: &str = "scope: Namespaced";
 const BALANCER: &str = "service: {type: LoadBalancer}";
+const PORT: &str = "proxy: {enabled: true, spec: {phonePort: 5061}}";
 const JOBS: &str = "{proxy: {enabled: true}, report: {enabled: true}, keys: {keep: false}}";
 const NONE: &str = "{}";
 
@@ -252,6 +253,13 @@ fn rows() -> Vec<(&'static str, &'static str, &'static str, Vec<Makes>)> {
         ("test.proxy", NONE, "test: {proxy: hq}", vec![
             There("Pod/capf-test"), Among("Pod/capf-test", TEST_ARGS, json!("--proxy=hq")),
             Among("Pod/capf-test", TEST_ARGS, json!("--server=hq-endpoint.capf-system.svc:3804")),
+        ]),
+        // The port of the release's own proxy is known, that of another is not.
+        ("test.proxy", PORT, "test: {proxy: hq}", vec![
+            Among("Pod/capf-test", TEST_ARGS, json!("--server=hq-endpoint.capf-system.svc:3804")),
+        ]),
+        ("proxy.spec", PROXY, "{proxy: {spec: {phonePort: 5061}}, test: {proxy: main}}", vec![
+            Among("Pod/capf-test", TEST_ARGS, json!("--server=main-endpoint.capf-system.svc:5061")),
         ]),
         ("test.namespace", "test: {proxy: hq}", "test: {namespace: voice}", vec![
             There("Role/voice/capf-test"), Among("Pod/capf-test", TEST_ARGS, json!("--namespace=voice")),

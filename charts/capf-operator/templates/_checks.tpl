@@ -6,7 +6,7 @@
 {{- end -}}
 {{- range (lookup "apps/v1" "Deployment" .Release.Namespace "").items -}}
 {{- $labels := .metadata.labels | default dict -}}
-{{- $other := index $labels "app.kubernetes.io/instance" -}}
+{{- $other := index $labels "app.kubernetes.io/instance" | default $.Release.Name -}}
 {{- if and (eq (index $labels "app.kubernetes.io/name" | default "") "capf-operator") (ne $other $.Release.Name) -}}
 {{- fail (printf "release %s: namespace %s has release %s of this chart already, and both would share one Lease, so that one of them never leads; take another namespace, or change that release" $.Release.Name $.Release.Namespace $other) -}}
 {{- end -}}

@@ -75,7 +75,8 @@ app.kubernetes.io/version: {{ (index . 0).Chart.AppVersion | quote }}
 {{ .Values.test.server }}
 {{- else -}}
 {{- /* Of another proxy the port is not known here. */}}
-{{- $port := ternary 3804 (.Values.proxy.spec.phonePort | default 3804) (ne .Values.test.proxy "") }}
+{{- $own := or (not .Values.test.proxy) (and (eq .Values.test.proxy .Values.proxy.name) (not .Values.test.namespace)) }}
+{{- $port := ternary (.Values.proxy.spec.phonePort | default 3804) 3804 $own }}
 {{- printf "%s-endpoint.%s.svc:%v" (include "capf.testProxy" .) (include "capf.testNamespace" .) $port }}
 {{- end -}}
 {{- end -}}
