@@ -134,14 +134,14 @@ tolerations: {{ toJson . }}
 apiVersion: rbac.authorization.k8s.io/v1
 kind: {{ .kind }}
 metadata:
-  {{- include "capf.roleMetadata" . | nindent 2 }}
+  {{- include "capf.metadata" . | nindent 2 }}
 rules:
   {{- .rules | trim | nindent 2 }}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: {{ $binding }}
 metadata:
-  {{- include "capf.roleMetadata" . | nindent 2 }}
+  {{- include "capf.metadata" . | nindent 2 }}
 roleRef:
   apiGroup: rbac.authorization.k8s.io
   kind: {{ .kind }}
@@ -152,7 +152,7 @@ subjects:
     namespace: {{ .root.Release.Namespace | quote }}
 {{- end -}}
 
-{{- define "capf.roleMetadata" -}}
+{{- define "capf.metadata" -}}
 name: {{ .name | quote }}
 {{- if .namespace }}
 namespace: {{ .namespace | quote }}
