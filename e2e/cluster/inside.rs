@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::node::NODE_ADDRESS;
 use crate::policies;
-use crate::release::{Release, enrolled};
+use crate::release::{Release, enrolled, string};
 use crate::setup::Cluster;
 use crate::traces::{self, Trace};
 
@@ -42,10 +42,7 @@ async fn who_takes_over_an_endpoint_finds_no_account_no_issuer_key_and_no_waitin
 
     // Every endpoint has served a phone; others wait with a given and with a generated string.
     let null = "  certificateOperation: InstallUpgrade\n  authenticationMode: ByNullString";
-    release.apply(&format!(
-        "apiVersion: v1\nkind: Secret\nmetadata: {{name: given}}\ntype: capf.dev/authentication-string\nstringData: \
-         {{authenticationString: \"{GIVEN}\"}}\n"
-    ));
+    release.apply(&string("given", GIVEN));
     let waiting = "  certificateOperation: InstallUpgrade\n  keyType: EC";
     release.apply(
         &release

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::kept::{everything, left_by_a_release_that_keeps_all, missing_of_what_is_kept};
-use crate::release::{Release, enrolled};
+use crate::release::{Release, enrolled, string};
 use crate::setup::{Cluster, TYPES};
 use crate::{metrics, policies, report};
 
@@ -183,12 +183,4 @@ fn issued(release: &Release) -> Value {
         "operations": items(&["certificateoperations"], &whole),
         "phones": items(&["phones"], &of_phone),
     })
-}
-
-/// A given string.
-fn string(name: &str, digits: &str) -> String {
-    format!(
-        "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\ntype: capf.dev/authentication-string\nstringData: \
-         {{authenticationString: \"{digits}\"}}\n"
-    )
 }

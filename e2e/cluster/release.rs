@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use capf::domain::report::unguarded;
 use serde_json::Value;
 
 use crate::harness::{HarnessError, capf_binary, eventually};
@@ -267,8 +268,15 @@ impl Drop for Release {
 fn digits_on(sheet: &str, device: &str) -> Option<String> {
     let mut fields = sheet.lines().flat_map(|line| line.split(','));
     fields.find(|field| *field == device)?;
-    let field = fields.next()?;
-    Some(field.strip_prefix('\'').unwrap_or(field).to_owned())
+    Some(unguarded(fields.next()?).to_owned())
+}
+
+/// The manifest of a Secret with a given string.
+pub fn string(name: &str, digits: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\ntype: capf.dev/authentication-string\nstringData: \
+         {{authenticationString: \"{digits}\"}}\n"
+    )
 }
 
 /// Runs a simulated phone to its end: what it printed.

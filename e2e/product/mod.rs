@@ -316,6 +316,16 @@ impl Product {
         self.kubectl(&["delete", "phone", &name]);
     }
 
+    /// Waits until an Event has this text, in the form that `kubectl --output` prints: Events are written after statuses.
+    pub async fn event_has(&self, form: &str, text: &str) {
+        eventually(&format!("an Event has {text}"), PATIENCE, || async {
+            let events = self.kubectl(&["get", "events", "-o", form]);
+            if events.contains(text) { Ok(()) } else { Err(events) }
+        })
+        .await
+        .unwrap();
+    }
+
     /// Every operation, by name.
     pub async fn operations(&self) -> Vec<CertificateOperation> {
         let mut all = self.api::<CertificateOperation>().list(&Default::default()).await.unwrap().items;

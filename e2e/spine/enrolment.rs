@@ -104,12 +104,7 @@ async fn three_wrong_strings_lock_out_and_a_new_revision_and_string_run_again() 
     // The right one comes too late, and nothing is written any more.
     assert_eq!(product.attempt("SEP000000000004", digits("314159")).await, AttemptOutcome::NothingScheduled);
     assert_eq!(product.armed("sep000000000004").await.metadata.resource_version, operation.metadata.resource_version);
-    eventually("there is an Event", PATIENCE, || async {
-        let events = product.kubectl(&["get", "events", "-o", "custom-columns=R:.reason"]);
-        if events.contains("LockedOut") { Ok(()) } else { Err(events) }
-    })
-    .await
-    .unwrap();
+    product.event_has("custom-columns=R:.reason", "LockedOut").await;
     product.apply(&(string_secret("digits", "161803") + &phone("SEP000000000004", &format!("{GIVEN}, revision: 1"))));
     product.operation_status("sep000000000004", "Install/Upgrade pending").await;
     product.enrol("SEP000000000004", digits("161803")).await;

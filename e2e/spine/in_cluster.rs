@@ -280,12 +280,7 @@ async fn what_the_api_server_refuses_is_told_and_mended_with_the_manifest() {
     product.apply(&proxy("endpoints: {nodeSelector: {voice: \"*\"}}"));
     let message = said(&product, ConditionType::Stalled, ConditionStatus::True, "EndpointsRefused").await;
     assert!(message.contains("Deployment") && message.contains("nodeSelector"), "{message}");
-    eventually("there is an Event", PATIENCE, || async {
-        let events = product.kubectl(&["get", "events", "-o", "yaml"]);
-        if events.contains("EndpointsRefused") { Ok(()) } else { Err(events) }
-    })
-    .await
-    .unwrap();
+    product.event_has("yaml", "EndpointsRefused").await;
     product.apply(&proxy("endpoints: {nodeSelector: {voice: \"yes\"}}"));
     unavailable(&product).await;
 }
@@ -308,11 +303,7 @@ async fn why_there_are_no_pods_stands_in_the_status_and_in_an_event() {
     .unwrap();
     assert!(failure.contains("exceeded quota"), "{failure}");
     assert!(unavailable(&product).await.contains("exceeded quota"));
-    eventually("there is an Event", PATIENCE, || async {
-        product.kubectl(&["get", "events", "-o", "yaml"]).contains("exceeded quota: none, requested: pods=1")
-    })
-    .await
-    .unwrap();
+    product.event_has("yaml", "exceeded quota: none, requested: pods=1").await;
     let explained = product.capf(None, &["explain", "--proxy", "pods", "-n", product.ns()]);
     let line = explained.lines().find(|line| line.starts_with("Endpoints:")).unwrap();
     assert!(line.contains("FAULT") && line.contains("exceeded quota"), "{explained}");

@@ -386,6 +386,12 @@ pub fn guarded(field: String) -> String {
     if runs || a_number_that_would_change(&field) { format!("'{field}") } else { field }
 }
 
+/// What the field was before [`guarded`] marked it.
+#[must_use]
+pub fn unguarded(field: &str) -> &str {
+    field.strip_prefix('\'').unwrap_or(field)
+}
+
 fn a_number_that_would_change(field: &str) -> bool {
     let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
     if digits(field) {

@@ -14,6 +14,7 @@ use rustls::ClientConfig;
 use secrecy::SecretString;
 use tokio::{sync::Semaphore, task::JoinSet};
 
+use crate::domain::report::unguarded;
 use crate::pki::KeyKind;
 use crate::wire::DeviceName;
 
@@ -221,12 +222,6 @@ fn read_strings(path: &Path) -> Result<HashMap<DeviceName, SecretString>, LoadEr
         }
     }
     Ok(strings)
-}
-
-/// What stood in the field before [`guarded`](crate::domain::report::guarded) marked it for spreadsheets: a tenth of all
-/// generated strings start with a zero, and are marked.
-fn unguarded(field: &str) -> &str {
-    field.strip_prefix('\'').unwrap_or(field)
 }
 
 async fn prepare_keys(args: &LoadArgs, count: usize) -> Result<Vec<PhoneKey>, LoadError> {
